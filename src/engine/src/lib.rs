@@ -1,0 +1,1 @@
+//! The use cases: enroll, check in, dispatch, command, audit, wake.

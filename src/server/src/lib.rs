@@ -1,0 +1,1 @@
+//! The Bellwether server: listeners, device endpoints, REST API, CLI, wakers.

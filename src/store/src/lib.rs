@@ -1,0 +1,1 @@
+//! The store: SQLite and PostgreSQL behind one transaction type. The only crate that knows diesel.
