@@ -4,9 +4,10 @@
 use bellwether_model::device::{ChallengePurpose, ChallengeState, IdentityState};
 use bellwether_model::permit::Grants;
 use bellwether_model::{
-    ApiKeyId, AuditId, AuthorityId, ChallengeId, ChannelId, ChannelKind, CommandId, CommandState, DeliveryId, DeviceId,
-    EnrollmentId, EnrollmentState, EventId, EventKind, Guarantee, IdentityId, InvitationId, InvitationState, JobId, Lane,
-    Outcome, Ownership, PartId, PartState, PersonId, Platform, SiteId, Timestamp,
+    ApiKeyId, AuditId, AuthorityId, ChallengeId, ChannelId, ChannelKind, CommandId, CommandState, DeliveryId,
+    DeviceId, EnrollmentId, EnrollmentState, EventId, EventKind, Guarantee, IdentityId, InvitationId,
+    InvitationState, JobId, Lane, Outcome, Ownership, PartId, PartState, PersonId, Platform, SiteId,
+    Timestamp,
 };
 
 /// Bytes that only the engine can open.
@@ -647,4 +648,55 @@ pub struct DueWake {
     pub topic: Option<String>,
     /// Never to be pushed.
     pub test_only: bool,
+}
+
+/// What a device said about a part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The word.
+    pub outcome: Outcome,
+    /// The whole answer, sealed.
+    pub answer: Option<Sealed>,
+    /// The device's error, as JSON, for admins.
+    pub error: Option<String>,
+}
+
+/// What became of a hand-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// The parts may leave after COMMIT.
+    Done {
+        /// The delivery they belong to: the given one, or the open one when they are sent again.
+        delivery: DeliveryId,
+        /// They were sent before and had no answer.
+        resent: bool,
+    },
+    /// They are no longer what the channel should get (cancelled, overtaken, answered): peek again.
+    Moved,
+}
+
+/// How the queues stand, over all sites.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueueStats {
+    /// How many commands are in each state that is not terminal.
+    pub waiting: Vec<(CommandState, i64)>,
+    /// When the oldest of them was accepted.
+    pub oldest_at: Option<Timestamp>,
+    /// Deliveries without an answer.
+    pub open_deliveries: i64,
+}
+
+/// What a wake brought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WakeResult {
+    /// When to try again; `None`: not by itself.
+    pub next_due: Option<Timestamp>,
+    /// Wakes since the device last called.
+    pub attempts: i32,
+    /// When the push service accepted one; `None` leaves the older time.
+    pub woken_at: Option<Timestamp>,
+    /// What the push service said, in words.
+    pub note: Option<String>,
+    /// The push service retired the token.
+    pub dead: bool,
 }
