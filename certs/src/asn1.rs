@@ -38,6 +38,21 @@ pub fn to_definite(input: &[u8], max_len: usize) -> Result<Cow<'_, [u8]>> {
     Ok(Cow::Owned(out))
 }
 
+/// The opposite of [`to_definite`], for the client side: every constructed value gets an indefinite length
+/// and every octet string comes in pieces, the worst that real clients send. Input must be definite.
+///
+/// # Errors
+/// As [`guard_ber`].
+pub fn to_indefinite(definite: &[u8]) -> Result<Vec<u8>> {
+    guard_ber(definite, definite.len())?;
+    let mut out = Vec::with_capacity(definite.len() * 2);
+    let mut reader = Reader::new(definite);
+    while !reader.is_empty() {
+        push_indefinite(&reader.next("definite value")?, &mut out)?;
+    }
+    Ok(out)
+}
+
 /// One value: its tag, its contents and its whole encoding.
 #[derive(Debug, Clone, Copy)]
 pub struct Tlv<'a> {
@@ -228,6 +243,26 @@ pub fn parse_time(value: &Tlv<'_>) -> Option<i64> {
     time::PrimitiveDateTime::new(date, clock).assume_utc().unix_timestamp().checked_mul(1000)
 }
 
+fn push_indefinite(value: &Tlv<'_>, out: &mut Vec<u8>) -> Result<()> {
+    if value.tag == OCTETS {
+        out.extend_from_slice(&[CONSTRUCTED_OCTETS, 0x80]);
+        value.content.chunks(50).for_each(|piece| out.extend(octets(piece)));
+        out.extend_from_slice(&[0, 0]);
+    } else if value.tag & 0x20 != 0 {
+        let tag_size = Header::read(value.raw).ok_or(BER)?.tag_size;
+        out.extend_from_slice(value.raw.get(..tag_size).ok_or(BER)?);
+        out.push(0x80);
+        let mut children = value.reader();
+        while !children.is_empty() {
+            push_indefinite(&children.next("definite value")?, out)?;
+        }
+        out.extend_from_slice(&[0, 0]);
+    } else {
+        out.extend_from_slice(value.raw);
+    }
+    Ok(())
+}
+
 fn push_length(out: &mut Vec<u8>, len: usize) {
     match u8::try_from(len) {
         Ok(short) if short < 0x80 => out.push(short),
@@ -395,6 +430,14 @@ mod tests {
         assert_eq!(definite(&[0x24, 0x80, 0, 0]), [4, 0]);
         // Explicitly tagged, indefinite inside definite.
         assert_eq!(definite(&[0xa0, 6, 0x30, 0x80, 5, 0, 0, 0]), [0xa0, 4, 0x30, 2, 5, 0]);
+    }
+
+    #[test]
+    fn there_and_back_changes_nothing() {
+        let ca = crate::ca::DeviceCa::create(1_800_000_000_000, [1; 16]).unwrap();
+        let worst = to_indefinite(ca.cert_der()).unwrap();
+        assert_ne!(worst, ca.cert_der());
+        assert_eq!(definite(&worst), ca.cert_der());
     }
 
     #[test]

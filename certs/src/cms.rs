@@ -20,7 +20,7 @@ pub use crate::asn1::{guard_ber, to_definite};
 use crate::error::{Error, Result};
 use crate::hash::Digest;
 use crate::keys::KeyPair;
-pub use envelope::{ContentCipher, decrypt, encrypt};
+pub use envelope::{ContentCipher, decrypt, encrypt, encrypt_indefinite};
 pub use sign::{Attribute, Builder, certs_only};
 pub use verify::{Attributes, SignedData, Verified};
 

@@ -86,6 +86,32 @@ pub fn decrypt(
 /// # Errors
 /// [`Error::Key`] if the certificate has no RSA key; [`Error::Malformed`] if it cannot be read.
 pub fn encrypt(content: &[u8], recipient_cert_der: &[u8], cipher: ContentCipher) -> Result<Vec<u8>> {
+    seal(content, recipient_cert_der, cipher, |encrypted| asn1::tlv(0x80, &[encrypted]))
+}
+
+/// As [`encrypt`], in the BER that macOS writes: indefinite lengths and the encrypted content in pieces.
+///
+/// # Errors
+/// As [`encrypt`].
+pub fn encrypt_indefinite(
+    content: &[u8],
+    recipient_cert_der: &[u8],
+    cipher: ContentCipher,
+) -> Result<Vec<u8>> {
+    let message = seal(content, recipient_cert_der, cipher, |encrypted| {
+        let pieces: Vec<Vec<u8>> = encrypted.chunks(100).map(asn1::octets).collect();
+        let refs: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+        asn1::tlv(0xa0, &refs)
+    })?;
+    asn1::to_indefinite(&message)
+}
+
+fn seal(
+    content: &[u8],
+    recipient_cert_der: &[u8],
+    cipher: ContentCipher,
+    encode: impl Fn(&[u8]) -> Vec<u8>,
+) -> Result<Vec<u8>> {
     let recipient = CertParts::parse(recipient_cert_der)?;
     let public = PublicKey::from_spki(recipient.spki)?;
     if !matches!(public.kind(), KeyKind::Rsa { .. }) {
@@ -115,7 +141,7 @@ pub fn encrypt(content: &[u8], recipient_cert_der: &[u8], cipher: ContentCipher)
         &asn1::seq(&[
             &asn1::oid(oid::DATA),
             &asn1::seq(&[&asn1::oid(cipher.oid()), &asn1::octets(&iv)]),
-            &asn1::tlv(0x80, &[&encrypted]),
+            &encode(&encrypted),
         ]),
     ]);
     Ok(asn1::seq(&[&asn1::oid(oid::ENVELOPED_DATA), &asn1::tlv(0xa0, &[&data])]))

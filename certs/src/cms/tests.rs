@@ -18,7 +18,9 @@ struct Identity {
 }
 
 fn identity(ca: &DeviceCa, key: KeyPair) -> Identity {
-    let cert = ca.issue_device(&key.public_key_der().unwrap(), "device-1", [5; 16], NOW).unwrap();
+    let spki = key.public_key_der().unwrap();
+    let serial = crate::hash::random_bytes().unwrap();
+    let cert = ca.issue_device(&spki, "device-1", serial, NOW).unwrap();
     Identity { cert, key }
 }
 

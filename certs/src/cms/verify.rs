@@ -110,6 +110,12 @@ impl<'a> SignedData<'a> {
         &self.certificates
     }
 
+    /// The signed attributes before anything was verified: enough to answer a message that does not verify.
+    #[must_use]
+    pub fn unverified_attributes(&self) -> Option<Attributes<'a>> {
+        Attributes::parse(self.signer.as_ref()?.attributes.as_ref()?).ok()
+    }
+
     /// Verifies the one signature over `content` with the certificate inside the message.
     ///
     /// With signed attributes, content type and message digest must each be there once and match
