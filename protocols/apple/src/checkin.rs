@@ -12,8 +12,8 @@ use plist::{Dictionary, Value};
 
 pub use crate::identity::{Channel, ChannelIds, DeviceKey, EnrollmentKind};
 pub use messages::{
-    Authenticate, CheckIn, CheckOut, DeclarativeManagement, Endpoint, GetBootstrapToken, GetToken,
-    Message, SetBootstrapToken, TokenUpdate, UserAuthenticate,
+    Authenticate, CheckIn, CheckOut, DeclarativeManagement, Endpoint, GetBootstrapToken, GetToken, Message,
+    SetBootstrapToken, TokenUpdate, UserAuthenticate,
 };
 pub use report::{ErrorItem, Report, Status};
 
@@ -68,11 +68,7 @@ pub fn decode(body: &[u8], content_type: Option<&str>) -> Result<Inbound, Error>
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_with(
-    body: &[u8],
-    content_type: Option<&str>,
-    limits: &Limits,
-) -> Result<Inbound, Error> {
+pub fn decode_with(body: &[u8], content_type: Option<&str>, limits: &Limits) -> Result<Inbound, Error> {
     let Value::Dictionary(message) = guard::parse(body, limits)? else {
         return Err(Error::NotADictionary);
     };

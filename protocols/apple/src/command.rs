@@ -16,8 +16,8 @@ pub use encode::{Delivered, MAX_COMMAND_UUID_BYTES, decode_command};
 pub use queries::{DEFAULT_IOS_QUERIES, DEFAULT_MACOS_QUERIES, DEFAULT_OTHER_QUERIES, default_queries};
 pub use raw::RawCommand;
 pub use security::{
-    AccountConfiguration, AdminAccount, DeviceLock, EraseDevice, FileVaultKeyType,
-    ObliterationBehavior, RestartDevice, ReturnToService, RotateFileVaultKey,
+    AccountConfiguration, AdminAccount, DeviceLock, EraseDevice, FileVaultKeyType, ObliterationBehavior,
+    RestartDevice, ReturnToService, RotateFileVaultKey,
 };
 pub use settings::{InstallAction, MdmOptions, OrganizationInfo, OsUpdate, Setting};
 

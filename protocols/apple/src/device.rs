@@ -25,19 +25,16 @@ pub fn check_in(ids: &ChannelIds, message: &Message) -> Result<Vec<u8>, Error> {
             let digest = digest_response.as_ref().map(xml::text).transpose()?;
             Keys::new().maybe("DigestResponse", digest).done()
         }
-        Message::SetBootstrapToken(SetBootstrapToken { token, awaiting_configuration }) => {
-            Keys::new()
-                .maybe("BootstrapToken", token.as_ref().map(xml::data))
-                .maybe("AwaitingConfiguration", *awaiting_configuration)
-                .done()
-        }
+        Message::SetBootstrapToken(SetBootstrapToken { token, awaiting_configuration }) => Keys::new()
+            .maybe("BootstrapToken", token.as_ref().map(xml::data))
+            .maybe("AwaitingConfiguration", *awaiting_configuration)
+            .done(),
         Message::GetBootstrapToken(GetBootstrapToken { awaiting_configuration }) => {
             Keys::new().maybe("AwaitingConfiguration", *awaiting_configuration).done()
         }
-        Message::DeclarativeManagement(DeclarativeManagement { endpoint, data }) => Keys::new()
-            .with("Endpoint", endpoint.clone())
-            .maybe("Data", data.clone().map(Value::Data))
-            .done(),
+        Message::DeclarativeManagement(DeclarativeManagement { endpoint, data }) => {
+            Keys::new().with("Endpoint", endpoint.clone()).maybe("Data", data.clone().map(Value::Data)).done()
+        }
         Message::GetToken(GetToken { service_type, parameters }) => Keys::new()
             .with("TokenServiceType", service_type.clone())
             .maybe("TokenParameters", parameters.clone())
@@ -120,11 +117,7 @@ pub fn idle(ids: &ChannelIds) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 /// As [`report`].
-pub fn acknowledged(
-    ids: &ChannelIds,
-    command_uuid: &str,
-    response: Dictionary,
-) -> Result<Vec<u8>, Error> {
+pub fn acknowledged(ids: &ChannelIds, command_uuid: &str, response: Dictionary) -> Result<Vec<u8>, Error> {
     report(ids, Status::Acknowledged, Some(command_uuid), &[], response)
 }
 
@@ -132,11 +125,7 @@ pub fn acknowledged(
 ///
 /// # Errors
 /// As [`report`].
-pub fn error(
-    ids: &ChannelIds,
-    command_uuid: &str,
-    error_chain: &[ErrorItem],
-) -> Result<Vec<u8>, Error> {
+pub fn error(ids: &ChannelIds, command_uuid: &str, error_chain: &[ErrorItem]) -> Result<Vec<u8>, Error> {
     report(ids, Status::Error, Some(command_uuid), error_chain, Dictionary::new())
 }
 

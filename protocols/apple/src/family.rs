@@ -67,12 +67,8 @@ impl Family {
             ("realitydevice", Family::Vision),
             ("watch", Family::Watch),
         ];
-        let name: String = name
-            .chars()
-            .filter(|c| !c.is_whitespace())
-            .map(|c| c.to_ascii_lowercase())
-            .take(64)
-            .collect();
+        let name: String =
+            name.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_lowercase()).take(64).collect();
         PREFIXES
             .iter()
             .find(|(prefix, _)| name.starts_with(prefix))
@@ -83,14 +79,11 @@ impl Family {
     /// they decide when the product name is that of a virtual machine.
     #[must_use]
     pub fn from_authenticate(message: &crate::checkin::Authenticate) -> Self {
-        let by_product =
-            message.product_name.as_deref().map_or(Self::Unknown, Self::from_product_name);
+        let by_product = message.product_name.as_deref().map_or(Self::Unknown, Self::from_product_name);
         if by_product != Self::Unknown {
             return by_product;
         }
-        let by_name = |name: &Option<String>| {
-            name.as_deref().map_or(Self::Unknown, Self::from_product_name)
-        };
+        let by_name = |name: &Option<String>| name.as_deref().map_or(Self::Unknown, Self::from_product_name);
         match (by_name(&message.model), by_name(&message.model_name)) {
             (Self::Unknown, family) | (family, _) => family,
         }

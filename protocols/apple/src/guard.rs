@@ -73,11 +73,7 @@ pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Value, Error> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::Empty);
     }
-    if bytes.starts_with(b"bplist") {
-        binary::parse(bytes, limits)
-    } else {
-        xml::parse(bytes, limits)
-    }
+    if bytes.starts_with(b"bplist") { binary::parse(bytes, limits) } else { xml::parse(bytes, limits) }
 }
 
 /// Builds a value from a flat run of events, with the open collections on a heap-allocated stack.
@@ -178,9 +174,7 @@ impl<'l> Builder<'l> {
 
     fn expects_value(&self) -> Result<(), Error> {
         match self.open.last() {
-            Some(Open::Dictionary(_, None)) => {
-                Err(Error::Xml("a value in a dictionary has no key"))
-            }
+            Some(Open::Dictionary(_, None)) => Err(Error::Xml("a value in a dictionary has no key")),
             None if self.root.is_some() => Err(Error::Xml("there is more than one value")),
             _ => Ok(()),
         }

@@ -103,10 +103,7 @@ impl ChannelIds {
         if user_id.eq_ignore_ascii_case(SHARED_IPAD_USER_ID) {
             return Err(Error::BadIdentifier { field: "UserID", reason: "names a Shared iPad" });
         }
-        Ok(Self {
-            device: self.device.clone(),
-            channel: Channel::User { user_id: user_id.to_owned() },
-        })
+        Ok(Self { device: self.device.clone(), channel: Channel::User { user_id: user_id.to_owned() } })
     }
 
     /// The channel of one Managed Apple Account on the same Shared iPad.
@@ -151,12 +148,10 @@ impl ChannelIds {
         let channel = match user_id {
             None => Channel::Device,
             Some(id) if id.eq_ignore_ascii_case(SHARED_IPAD_USER_ID) => {
-                let short_name = identifier(message, "UserShortName")?.ok_or(
-                    Error::BadIdentifier {
-                        field: "UserShortName",
-                        reason: "a Shared iPad must name its user",
-                    },
-                )?;
+                let short_name = identifier(message, "UserShortName")?.ok_or(Error::BadIdentifier {
+                    field: "UserShortName",
+                    reason: "a Shared iPad must name its user",
+                })?;
                 Channel::SharedIpad { short_name }
             }
             Some(user_id) => Channel::User { user_id },
@@ -243,8 +238,7 @@ mod tests {
         assert_eq!(ids.channel, Channel::SharedIpad { short_name: "ann@example.org".to_owned() });
         let ids = ChannelIds::read(&message(&[("EnrollmentID", "E")])).unwrap();
         assert_eq!(ids.device.kind(), EnrollmentKind::User);
-        let ids =
-            ChannelIds::read(&message(&[("EnrollmentID", "E"), ("EnrollmentUserID", "U")])).unwrap();
+        let ids = ChannelIds::read(&message(&[("EnrollmentID", "E"), ("EnrollmentUserID", "U")])).unwrap();
         assert_eq!(ids.user_key(), Some("U"));
     }
 

@@ -116,11 +116,8 @@ impl ErrorDocument {
     /// [`Error::NotWritable`] when a text contains a control character.
     pub fn to_plist(&self, message: Option<&str>) -> Result<Vec<u8>, Error> {
         let details = self.details().and_then(|details| to_plist_value(&details));
-        let document = Keys::new()
-            .with("code", self.code())
-            .maybe("message", message)
-            .maybe("details", details)
-            .done();
+        let document =
+            Keys::new().with("code", self.code()).maybe("message", message).maybe("details", details).done();
         xml::encode(document)
     }
 
@@ -152,9 +149,8 @@ fn to_plist_value(value: &serde_json::Value) -> Option<Value> {
     match value {
         serde_json::Value::String(text) => Some(Value::String(text.clone())),
         serde_json::Value::Object(entries) => {
-            let entries = entries
-                .iter()
-                .filter_map(|(key, value)| Some((key.clone(), to_plist_value(value)?)));
+            let entries =
+                entries.iter().filter_map(|(key, value)| Some((key.clone(), to_plist_value(value)?)));
             Some(Value::Dictionary(entries.collect()))
         }
         _ => None,

@@ -12,9 +12,7 @@ pub(crate) fn encode(dictionary: Dictionary) -> Result<Vec<u8>, Error> {
     let value = Value::Dictionary(dictionary);
     check(&value)?;
     let mut bytes = Vec::new();
-    value
-        .to_writer_xml(&mut bytes)
-        .map_err(|_| Error::NotWritable("the writer refused it"))?;
+    value.to_writer_xml(&mut bytes).map_err(|_| Error::NotWritable("the writer refused it"))?;
     Ok(bytes)
 }
 

@@ -172,8 +172,7 @@ impl DeclarativeManagement {
             "status" => Some(Endpoint::Status),
             other => {
                 let (kind, identifier) = other.strip_prefix("declaration/")?.split_once('/')?;
-                let known =
-                    matches!(kind, "activation" | "configuration" | "asset" | "management");
+                let known = matches!(kind, "activation" | "configuration" | "asset" | "management");
                 (known && !identifier.is_empty()).then(|| Endpoint::Declaration {
                     kind: kind.to_owned(),
                     identifier: identifier.to_owned(),
@@ -227,9 +226,7 @@ pub(super) fn decode(message: Dictionary) -> Result<CheckIn, Error> {
         "GetBootstrapToken" => Message::GetBootstrapToken(GetBootstrapToken {
             awaiting_configuration: fields.boolean("AwaitingConfiguration"),
         }),
-        "DeclarativeManagement" => {
-            Message::DeclarativeManagement(declarative_management(&mut fields)?)
-        }
+        "DeclarativeManagement" => Message::DeclarativeManagement(declarative_management(&mut fields)?),
         "GetToken" => Message::GetToken(get_token(&mut fields)?),
         "ReturnToService" => Message::ReturnToService,
         _ => return Err(Error::UnknownMessageType),

@@ -3,9 +3,9 @@
 use plist::{Dictionary, Value};
 
 use super::Command;
+use crate::Error;
 use crate::guard::{self, Limits};
 use crate::xml::{self, Keys};
-use crate::Error;
 
 /// The longest `CommandUUID` that is written or kept, in bytes.
 pub const MAX_COMMAND_UUID_BYTES: usize = 128;
@@ -25,10 +25,8 @@ impl Command {
         if !sound {
             return Err(Error::BadCommand("the command UUID is unusable"));
         }
-        let envelope = Keys::new()
-            .with("CommandUUID", command_uuid)
-            .with("Command", self.to_dictionary()?)
-            .done();
+        let envelope =
+            Keys::new().with("CommandUUID", command_uuid).with("Command", self.to_dictionary()?).done();
         xml::encode(envelope)
     }
 
@@ -83,9 +81,7 @@ impl Command {
             Self::InstalledApplicationList { identifiers, managed_only } => {
                 keys.list("Identifiers", identifiers).flag("ManagedAppsOnly", *managed_only).done()
             }
-            Self::ManagedApplicationList { identifiers } => {
-                keys.list("Identifiers", identifiers).done()
-            }
+            Self::ManagedApplicationList { identifiers } => keys.list("Identifiers", identifiers).done(),
             Self::InstallApplication(app) => app.keys()?,
             Self::InstallEnterpriseApplication(app) => app.keys()?,
             Self::EnableLostMode { message, phone_number, footnote } => {
@@ -98,24 +94,17 @@ impl Command {
                     .done()
             }
             Self::Settings { items } => keys.with("Settings", each(items, |i| i.keys())?).done(),
-            Self::ScheduleOsUpdate { updates } => {
-                keys.with("Updates", each(updates, |u| u.keys())?).done()
-            }
-            Self::DeclarativeManagement { data } => {
-                keys.maybe("Data", data.clone().map(Value::Data)).done()
-            }
+            Self::ScheduleOsUpdate { updates } => keys.with("Updates", each(updates, |u| u.keys())?).done(),
+            Self::DeclarativeManagement { data } => keys.maybe("Data", data.clone().map(Value::Data)).done(),
             Self::SetRecoveryLock { current, new } => keys
                 .maybe("CurrentPassword", current.as_ref().map(xml::text).transpose()?)
                 .with("NewPassword", xml::text(new)?)
                 .done(),
-            Self::VerifyRecoveryLock { password } => {
-                keys.with("Password", xml::text(password)?).done()
-            }
+            Self::VerifyRecoveryLock { password } => keys.with("Password", xml::text(password)?).done(),
             Self::RotateFileVaultKey(rotate) => rotate.keys()?,
-            Self::SetAutoAdminPassword { guid, password_hash } => keys
-                .with("GUID", named(guid)?)
-                .with("passwordHash", xml::data(password_hash))
-                .done(),
+            Self::SetAutoAdminPassword { guid, password_hash } => {
+                keys.with("GUID", named(guid)?).with("passwordHash", xml::data(password_hash)).done()
+            }
             Self::AccountConfiguration(accounts) => accounts.keys()?,
             Self::DeleteUser { user_name, force, all_users } => {
                 if user_name.is_none() != *all_users {
@@ -126,9 +115,7 @@ impl Command {
                     .flag("DeleteAllUsers", *all_users)
                     .done()
             }
-            Self::UnlockUserAccount { user_name } => {
-                keys.with("UserName", named(user_name)?).done()
-            }
+            Self::UnlockUserAccount { user_name } => keys.with("UserName", named(user_name)?).done(),
             Self::ShutDownDevice
             | Self::SecurityInfo
             | Self::DisableLostMode

@@ -40,8 +40,8 @@ impl RawCommand {
         let Some(Value::String(request_type)) = dictionary.get("RequestType") else {
             return Err(Error::MissingField { message: "the command", field: "RequestType" });
         };
-        let sound = (1..=64).contains(&request_type.len())
-            && request_type.bytes().all(|b| b.is_ascii_alphanumeric());
+        let sound =
+            (1..=64).contains(&request_type.len()) && request_type.bytes().all(|b| b.is_ascii_alphanumeric());
         if !sound {
             return Err(Error::BadField { message: "the command", field: "RequestType" });
         }

@@ -161,9 +161,7 @@ impl RotateFileVaultKey {
                 ));
             }
             FileVaultKeyType::Institutional if self.new_certificate.is_none() => {
-                return Err(Error::BadCommand(
-                    "a new institutional recovery key needs its certificate",
-                ));
+                return Err(Error::BadCommand("a new institutional recovery key needs its certificate"));
             }
             _ => {}
         }
@@ -172,10 +170,7 @@ impl RotateFileVaultKey {
             .with("KeyType", key_type)
             .with("FileVaultUnlock", unlock)
             .maybe("NewCertificate", self.new_certificate.clone().map(Value::Data))
-            .maybe(
-                "ReplyEncryptionCertificate",
-                self.reply_encryption_certificate.clone().map(Value::Data),
-            )
+            .maybe("ReplyEncryptionCertificate", self.reply_encryption_certificate.clone().map(Value::Data))
             .done())
     }
 }
@@ -216,8 +211,8 @@ pub struct AdminAccount {
 
 impl AccountConfiguration {
     pub(super) fn keys(&self) -> Result<Dictionary, Error> {
-        let wants_admin = self.skip_primary_setup_account_creation
-            || self.set_primary_setup_account_as_regular_user;
+        let wants_admin =
+            self.skip_primary_setup_account_creation || self.set_primary_setup_account_as_regular_user;
         if wants_admin && self.admin_account.is_none() {
             return Err(Error::BadCommand(
                 "a Mac whose first account is skipped or a standard user needs an admin account",
@@ -234,10 +229,7 @@ impl AccountConfiguration {
         });
         Ok(Keys::new()
             .flag("SkipPrimarySetupAccountCreation", self.skip_primary_setup_account_creation)
-            .flag(
-                "SetPrimarySetupAccountAsRegularUser",
-                self.set_primary_setup_account_as_regular_user,
-            )
+            .flag("SetPrimarySetupAccountAsRegularUser", self.set_primary_setup_account_as_regular_user)
             .maybe("PrimaryAccountFullName", self.primary_account_full_name.clone())
             .maybe("PrimaryAccountUserName", self.primary_account_user_name.clone())
             .flag("DontAutoPopulatePrimaryAccountInfo", self.dont_auto_populate_primary_account_info)

@@ -96,9 +96,7 @@ impl Setting {
             Self::OrganizationInfo(info) => {
                 item("OrganizationInfo").with("OrganizationInfo", info.keys()?).done()
             }
-            Self::MdmOptions(options) => {
-                item("MDMOptions").with("MDMOptions", options.keys()).done()
-            }
+            Self::MdmOptions(options) => item("MDMOptions").with("MDMOptions", options.keys()).done(),
             Self::Wallpaper { image, place } => {
                 if !(1..=3).contains(place) {
                     return Err(Error::BadCommand("a wallpaper goes to place 1, 2 or 3"));
@@ -108,12 +106,10 @@ impl Setting {
                     .with("Where", u64::from(*place))
                     .done()
             }
-            Self::ApplicationConfiguration { identifier, configuration } => {
-                item("ApplicationConfiguration")
-                    .with("Identifier", filled(identifier)?)
-                    .maybe("Configuration", configuration.clone())
-                    .done()
-            }
+            Self::ApplicationConfiguration { identifier, configuration } => item("ApplicationConfiguration")
+                .with("Identifier", filled(identifier)?)
+                .maybe("Configuration", configuration.clone())
+                .done(),
             Self::ApplicationAttributes { identifier, attributes } => item("ApplicationAttributes")
                 .with("Identifier", filled(identifier)?)
                 .maybe("Attributes", attributes.clone())
@@ -144,10 +140,7 @@ impl OrganizationInfo {
 impl MdmOptions {
     fn keys(self) -> Dictionary {
         Keys::new()
-            .maybe(
-                "ActivationLockAllowedWhileSupervised",
-                self.activation_lock_allowed_while_supervised,
-            )
+            .maybe("ActivationLockAllowedWhileSupervised", self.activation_lock_allowed_while_supervised)
             .maybe(
                 "PromptUserToAllowBootstrapTokenForAuthentication",
                 self.prompt_user_to_allow_bootstrap_token_for_authentication,

@@ -168,14 +168,12 @@ impl<'b> File<'b> {
                 let (at, length) = self.length(body, low)?;
                 let text = self.sized(at, length, limits)?;
                 // Writers put UTF-8 here too; ASCII is a part of it.
-                let text = std::str::from_utf8(text)
-                    .map_err(|_| Error::Binary("a string is not ASCII"))?;
+                let text = std::str::from_utf8(text).map_err(|_| Error::Binary("a string is not ASCII"))?;
                 Object::Scalar(Value::String(text.to_owned()))
             }
             (0x6, _) => {
                 let (at, units) = self.length(body, low)?;
-                let length =
-                    units.checked_mul(2).ok_or(Error::Binary("a string is too long"))?;
+                let length = units.checked_mul(2).ok_or(Error::Binary("a string is too long"))?;
                 Object::Scalar(Value::String(utf16(self.sized(at, length, limits)?)?))
             }
             (0xa, _) => {
@@ -215,9 +213,8 @@ impl<'b> File<'b> {
     }
 
     fn references(&self, at: usize, count: usize) -> Result<(Vec<usize>, usize), Error> {
-        let length = count
-            .checked_mul(self.reference_bytes)
-            .ok_or(Error::Binary("a collection is too long"))?;
+        let length =
+            count.checked_mul(self.reference_bytes).ok_or(Error::Binary("a collection is too long"))?;
         let references = self
             .body(at, length)?
             .chunks_exact(self.reference_bytes)
@@ -281,8 +278,7 @@ fn date(bytes: &[u8]) -> Result<Date, Error> {
     }
     let distance = Duration::from_secs_f64(seconds.abs());
     let epoch = UNIX_EPOCH + Duration::from_secs(EPOCH);
-    let moment =
-        if seconds < 0.0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
+    let moment = if seconds < 0.0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
     moment.map(Date::from).ok_or(Error::Binary("a date is out of range"))
 }
 

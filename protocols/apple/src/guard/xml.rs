@@ -118,8 +118,7 @@ impl<'l> Document<'l> {
             "http://www.apple.com/DTDs/PropertyList-1.0.dtd",
             "https://www.apple.com/DTDs/PropertyList-1.0.dtd",
         ];
-        const PUBLIC_IDS: &[&str] =
-            &["-//Apple//DTD PLIST 1.0//EN", "-//Apple Computer//DTD PLIST 1.0//EN"];
+        const PUBLIC_IDS: &[&str] = &["-//Apple//DTD PLIST 1.0//EN", "-//Apple Computer//DTD PLIST 1.0//EN"];
         let Place::Prolog { doctype: seen @ false, first } = &mut self.place else {
             return Err(Error::Doctype);
         };
@@ -225,13 +224,11 @@ impl<'l> Document<'l> {
             Leaf::Key => return self.builder.key(text),
             Leaf::String => Value::String(text),
             Leaf::Data => Value::Data(data(text)?),
-            Leaf::Date => Value::Date(
-                Date::from_xml_format(text.trim()).map_err(|_| Error::Xml("a date is wrong"))?,
-            ),
+            Leaf::Date => {
+                Value::Date(Date::from_xml_format(text.trim()).map_err(|_| Error::Xml("a date is wrong"))?)
+            }
             Leaf::Integer => Value::Integer(integer(text.trim())?),
-            Leaf::Real => Value::Real(
-                text.trim().parse().map_err(|_| Error::Xml("a real number is wrong"))?,
-            ),
+            Leaf::Real => Value::Real(text.trim().parse().map_err(|_| Error::Xml("a real number is wrong"))?),
             Leaf::True | Leaf::False => {
                 if !text.trim().is_empty() {
                     return Err(Error::Xml("a boolean contains text"));

@@ -152,9 +152,7 @@ impl PayloadUuids {
     /// UUIDs of version 5 from the installation's namespace and the identifiers.
     #[must_use]
     pub fn derive(namespace: Uuid, identifier_base: &str) -> Self {
-        let uuid = |suffix: &str| {
-            Uuid::new_v5(&namespace, format!("{identifier_base}{suffix}").as_bytes())
-        };
+        let uuid = |suffix: &str| Uuid::new_v5(&namespace, format!("{identifier_base}{suffix}").as_bytes());
         Self {
             profile: uuid(""),
             scep: uuid(".scep"),
@@ -197,11 +195,8 @@ impl EnrollmentProfile {
 
     fn check(&self) -> Result<(), Error> {
         let bad = |field| Err(Error::BadField { message: "the enrollment profile", field });
-        let https = |url: &str| {
-            url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
-        };
-        if self.identifier_base.is_empty() || !self.identifier_base.bytes().all(is_identifier_byte)
-        {
+        let https = |url: &str| url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        if self.identifier_base.is_empty() || !self.identifier_base.bytes().all(is_identifier_byte) {
             return bad("PayloadIdentifier");
         }
         if !https(&self.mdm.server_url) {
@@ -258,9 +253,7 @@ impl EnrollmentProfile {
 
     fn scep_payload(&self) -> Result<Dictionary, Error> {
         let scep = &self.scep;
-        let pair = |key: &str, value: &str| {
-            Value::Array(vec![xml::strings(&[key, value])])
-        };
+        let pair = |key: &str, value: &str| Value::Array(vec![xml::strings(&[key, value])]);
         let subject = vec![pair("O", &self.organization), pair("CN", &scep.common_name)];
         let content = Keys::new()
             .with("URL", scep.url.clone())

@@ -99,8 +99,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ProfileSummary, Error> {
         organization: optional(&profile, "PayloadOrganization"),
         description: optional(&profile, "PayloadDescription"),
         scope,
-        removal_disallowed: profile.get("PayloadRemovalDisallowed").and_then(Value::as_boolean)
-            == Some(true),
+        removal_disallowed: profile.get("PayloadRemovalDisallowed").and_then(Value::as_boolean) == Some(true),
         encrypted,
         payloads,
     })
@@ -133,10 +132,7 @@ pub fn refuse_upload(summary: &ProfileSummary) -> Result<(), Error> {
 /// [`Error::ReservedIdentifier`].
 pub fn refuse_reserved(summary: &ProfileSummary, reserved: &[&str]) -> Result<(), Error> {
     let taken = reserved.iter().any(|prefix| {
-        summary
-            .identifier
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        summary.identifier.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     });
     if taken { Err(Error::ReservedIdentifier) } else { Ok(()) }
 }
@@ -166,9 +162,7 @@ pub(super) fn required(keys: &Dictionary, field: &'static str) -> Result<String,
 /// Text for people; line breaks are fine, NUL and the like are not.
 pub(super) fn optional(keys: &Dictionary, field: &str) -> Option<String> {
     match keys.get(field) {
-        Some(Value::String(text)) if text.chars().all(crate::xml::is_xml_char) => {
-            Some(text.clone())
-        }
+        Some(Value::String(text)) if text.chars().all(crate::xml::is_xml_char) => Some(text.clone()),
         _ => None,
     }
 }
