@@ -27,7 +27,6 @@ pub const REPORT_CONTENT_TYPE: &str = "application/x-apple-aspen-mdm";
 
 /// One message from a device.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "made once per request and taken apart at once")]
 pub enum Inbound {
     /// A check-in message.
     CheckIn(CheckIn),

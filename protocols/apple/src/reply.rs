@@ -2,8 +2,7 @@
 //!
 //! A message without a reply of its own is answered by 200 with an empty body.
 
-use plist::Value;
-use serde_json::json;
+use plist::{Dictionary, Value};
 
 use crate::command::ReturnToService;
 use crate::xml::{self, Keys};
@@ -100,14 +99,7 @@ impl ErrorDocument {
     /// The document as JSON (`application/json`); `message` may be shown to the user.
     #[must_use]
     pub fn to_json(&self, message: Option<&str>) -> Vec<u8> {
-        let mut document = json!({ "code": self.code() });
-        if let Some(message) = message {
-            document["message"] = json!(message);
-        }
-        if let Some(details) = self.details() {
-            document["details"] = details;
-        }
-        document.to_string().into_bytes()
+        json(&self.keys(message)).to_string().into_bytes()
     }
 
     /// The document as an XML property list; `message` may be shown to the user.
@@ -115,46 +107,45 @@ impl ErrorDocument {
     /// # Errors
     /// [`Error::NotWritable`] when a text contains a control character.
     pub fn to_plist(&self, message: Option<&str>) -> Result<Vec<u8>, Error> {
-        let details = self.details().and_then(|details| to_plist_value(&details));
-        let document =
-            Keys::new().with("code", self.code()).maybe("message", message).maybe("details", details).done();
-        xml::encode(document)
+        xml::encode(self.keys(message))
     }
 
-    fn details(&self) -> Option<serde_json::Value> {
+    fn keys(&self, message: Option<&str>) -> Dictionary {
+        let keys = Keys::new().with("code", self.code()).maybe("message", message);
         match self {
-            Self::UnrecognizedDevice | Self::WellKnownFailed => None,
+            Self::UnrecognizedDevice | Self::WellKnownFailed => keys.done(),
             Self::SoftwareUpdateRequired { os_version, build_version, beta_program } => {
-                let mut details = json!({ "OSVersion": os_version });
-                if let Some(build) = build_version {
-                    details["BuildVersion"] = json!(build);
-                }
-                if let Some((description, token)) = beta_program {
-                    details["RequireBetaProgram"] = json!({
-                        "Description": description,
-                        "Token": token.expose_str().unwrap_or_default(),
-                    });
-                }
-                Some(details)
+                let program = beta_program.as_ref().map(|(description, token)| {
+                    Keys::new()
+                        .with("Description", description.clone())
+                        .with("Token", token.expose_str().unwrap_or_default())
+                        .done()
+                });
+                let details = Keys::new()
+                    .with("OSVersion", os_version.clone())
+                    .maybe("BuildVersion", build_version.clone())
+                    .maybe("RequireBetaProgram", program);
+                keys.with("details", details.done()).done()
             }
             Self::WatchPairingTokenMissing { security_token } => {
-                Some(json!({ "security-token": security_token }))
+                let details = Keys::new().with("security-token", security_token.clone());
+                keys.with("details", details.done()).done()
             }
         }
     }
 }
 
-/// The details hold texts and dictionaries of texts only.
-fn to_plist_value(value: &serde_json::Value) -> Option<Value> {
-    match value {
-        serde_json::Value::String(text) => Some(Value::String(text.clone())),
-        serde_json::Value::Object(entries) => {
-            let entries =
-                entries.iter().filter_map(|(key, value)| Some((key.clone(), to_plist_value(value)?)));
-            Some(Value::Dictionary(entries.collect()))
-        }
-        _ => None,
-    }
+/// The documents hold texts and dictionaries of texts only.
+fn json(keys: &Dictionary) -> serde_json::Value {
+    let entries = keys.iter().filter_map(|(key, value)| {
+        let value = match value {
+            Value::String(text) => serde_json::Value::from(text.as_str()),
+            Value::Dictionary(inner) => json(inner),
+            _ => return None,
+        };
+        Some((key.clone(), value))
+    });
+    serde_json::Value::Object(entries.collect())
 }
 
 #[cfg(test)]
