@@ -24,8 +24,9 @@ pub use wire::{FailInfo, MessageType};
 ///
 /// SHA-1 is not offered although old clients' SHA-1 requests are accepted: a client that reads this list can
 /// do better. `SCEPStandard` already implies AES, POSTPKIOperation and SHA-256, but older clients
-/// (strongSwan 5.9, macOS) look for the single words.
-pub const CAPS: &str = "AES\nDES3\nPOSTPKIOperation\nRenewal\nSHA-256\nSHA-512\nSCEPStandard\n";
+/// (macOS) look for the single words. SHA-384 is no word of RFC 8894, but true; strongSwan 5.9.8 numbers its
+/// list wrongly and believes in `SCEPStandard` only where it finds `SHA-384`.
+pub const CAPS: &str = "AES\nDES3\nPOSTPKIOperation\nRenewal\nSHA-256\nSHA-384\nSHA-512\nSCEPStandard\n";
 
 /// Content type of [`CAPS`].
 pub const CAPS_CONTENT_TYPE: &str = "text/plain";
@@ -36,3 +37,6 @@ pub const MESSAGE_CONTENT_TYPE: &str = "application/x-pki-message";
 
 /// Largest `PKIOperation` that is read. Real ones have 2 to 6 KiB.
 pub const MAX_MESSAGE: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

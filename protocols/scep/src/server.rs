@@ -28,8 +28,8 @@ pub struct RequestContext {
 pub enum SignedBy {
     /// A throw-away self-signed certificate of the very key that is to be certified (RFC 8894 §2.3).
     RequestKey,
-    /// A certificate that somebody issued. **Who, and whether it is current and unrevoked, is not yet
-    /// checked**: compare `signer` with what the store has recorded.
+    /// A certificate that is not self-signed. **Who issued it, and whether it is current and unrevoked, is not
+    /// yet checked**: find `signer.fingerprint` among the certificates that the store has recorded.
     Identity,
 }
 
