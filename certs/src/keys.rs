@@ -1,6 +1,7 @@
 //! Private keys, public keys and plain signatures.
 
-use openssl::ec::{EcGroup, EcKey};
+use openssl::bn::{BigNum, BigNumContext};
+use openssl::ec::{EcGroup, EcKey, EcPoint};
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, PKeyRef, Private, Public};
 use openssl::rsa::Rsa;
@@ -214,8 +215,12 @@ impl PublicKey {
     /// # Errors
     /// [`Error::Malformed`] if OpenSSL cannot read it. The strength is not judged here, see [`Self::kind`].
     pub fn from_spki(der: &[u8]) -> Result<Self> {
-        let pkey = PKey::public_key_from_der(der).map_err(|_| Error::malformed("public key"))?;
-        let kind = KeyKind::of(&pkey);
+        const BAD: Error = Error::Malformed { what: "public key" };
+        let pkey = match read_spki(der)? {
+            Some(pkey) => pkey,
+            None => PKey::public_key_from_der(der).map_err(|_| BAD)?,
+        };
+        let kind = if odd_parameters(der, &pkey) { KeyKind::Other } else { KeyKind::of(&pkey) };
         Ok(Self { pkey, kind })
     }
 
@@ -241,6 +246,78 @@ impl PublicKey {
     #[must_use]
     pub fn pkey(&self) -> &PKeyRef<Public> {
         &self.pkey
+    }
+}
+
+/// Reads RSA and named-curve keys without OpenSSL 3's decoder chain, which takes longer than the signature
+/// check itself. `None` for everything else.
+fn read_spki(der: &[u8]) -> Result<Option<PKey<Public>>> {
+    const WHAT: &str = "public key";
+    const BAD: Error = Error::Malformed { what: WHAT };
+    let mut outer = Reader::new(der);
+    let mut spki = outer.expect(0x30, WHAT)?.reader();
+    outer.finish(WHAT)?;
+    let mut algorithm = spki.expect(0x30, WHAT)?.reader();
+    let id = algorithm.expect(0x06, WHAT)?.content;
+    let bits = spki.expect(0x03, WHAT)?.content;
+    spki.finish(WHAT)?;
+    let key = bits.strip_prefix(&[0]).ok_or(BAD)?;
+    match id {
+        oid::RSA_ENCRYPTION => {
+            let mut outer = Reader::new(key);
+            let mut numbers = outer.expect(0x30, WHAT)?.reader();
+            outer.finish(WHAT)?;
+            let n = unsigned(&numbers.expect(0x02, WHAT)?).ok_or(BAD)?;
+            let e = unsigned(&numbers.expect(0x02, WHAT)?).ok_or(BAD)?;
+            numbers.finish(WHAT)?;
+            let rsa = Rsa::from_public_components(BigNum::from_slice(n)?, BigNum::from_slice(e)?);
+            Ok(Some(PKey::from_rsa(rsa.map_err(|_| BAD)?)?))
+        }
+        oid::EC_PUBLIC_KEY => {
+            let curve = match algorithm.next(WHAT)?.content {
+                oid::P256 => Nid::X9_62_PRIME256V1,
+                oid::P384 => Nid::SECP384R1,
+                _ => return Ok(None),
+            };
+            let group = EcGroup::from_curve_name(curve)?;
+            let mut context = BigNumContext::new()?;
+            // Checks that the point lies on the curve. These curves have cofactor 1, so every such point but
+            // infinity is a key, and the costly check of its order is not needed (SP 800-56A §5.6.2.3.4).
+            let point = EcPoint::from_bytes(&group, key, &mut context).map_err(|_| BAD)?;
+            if point.is_infinity(&group) {
+                return Err(BAD);
+            }
+            let key = EcKey::from_public_key(&group, &point).map_err(|_| BAD)?;
+            Ok(Some(PKey::from_ec_key(key)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A positive INTEGER's digits.
+fn unsigned<'a>(value: &asn1::Tlv<'a>) -> Option<&'a [u8]> {
+    let negative = value.content.first()? & 0x80 != 0;
+    (!negative).then(|| asn1::magnitude(value.content))
+}
+
+/// Keys with which a signature proves nothing: RSA exponents that are even, one, or longer than any honest
+/// one, and curves that bring their own parameters (CVE-2020-0601).
+fn odd_parameters(spki: &[u8], key: &PKeyRef<Public>) -> bool {
+    match key.id() {
+        Id::RSA => key.rsa().is_ok_and(|rsa| {
+            let e = rsa.e();
+            !e.is_bit_set(0) || !(2..=64).contains(&e.num_bits())
+        }),
+        Id::EC => {
+            let named = || {
+                let mut outer = Reader::new(spki).expect(0x30, "").ok()?.reader();
+                let mut algorithm = outer.expect(0x30, "").ok()?.reader();
+                algorithm.next("").ok()?;
+                Some(algorithm.next("").ok()?.tag == 0x06)
+            };
+            named() != Some(true)
+        }
+        _ => false,
     }
 }
 
@@ -310,6 +387,40 @@ mod tests {
         assert!(!ed_public.verify(Digest::Sha256, b"", b""));
         let k1 = EcKey::generate(&EcGroup::from_curve_name(Nid::SECP256K1).unwrap()).unwrap();
         assert_eq!(KeyKind::of(&PKey::from_ec_key(k1).unwrap()), KeyKind::Other);
+    }
+
+    #[test]
+    fn keys_that_prove_nothing_are_refused() {
+        let good = Rsa::generate(2048).unwrap();
+        let with = |n: &[u8], e: &[u8]| {
+            let key = asn1::seq(&[&asn1::integer(n), &asn1::integer(e)]);
+            let algorithm = asn1::seq(&[&asn1::oid(oid::RSA_ENCRYPTION), &asn1::tlv(5, &[])]);
+            PublicKey::from_spki(&asn1::seq(&[&algorithm, &asn1::bits(&key)]))
+        };
+        let n = good.n().to_vec();
+        assert!(with(&n, &[1, 0, 1]).unwrap().kind().check().is_ok());
+        assert!(with(&n, &[3]).unwrap().kind().check().is_ok());
+        for e in [&[][..], &[1], &[2], &[0xff; 9]] {
+            assert!(!with(&n, e).is_ok_and(|k| k.kind().check().is_ok()), "{e:?}");
+        }
+        assert!(!with(&[], &[3]).is_ok_and(|k| k.kind().check().is_ok()));
+        // A curve that is P-256 in all but name.
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let mut explicit = group;
+        explicit.set_asn1_flag(openssl::ec::Asn1Flag::EXPLICIT_CURVE);
+        let key = PKey::from_ec_key(EcKey::generate(&explicit).unwrap()).unwrap();
+        let read = PublicKey::from_spki(&key.public_key_to_der().unwrap());
+        assert!(!read.is_ok_and(|k| k.kind().check().is_ok()));
+        // A point that is not on the curve.
+        let mut spki = KeyPair::generate_p256().unwrap().public_key_der().unwrap();
+        *spki.last_mut().unwrap() ^= 1;
+        assert!(PublicKey::from_spki(&spki).is_err());
+        let algorithm = asn1::seq(&[&asn1::oid(oid::EC_PUBLIC_KEY), &asn1::oid(oid::P256)]);
+        let infinity = asn1::seq(&[&algorithm, &asn1::bits(&[0])]);
+        assert!(PublicKey::from_spki(&infinity).is_err());
+        for at in 0..spki.len() {
+            assert!(PublicKey::from_spki(&spki[..at]).is_err());
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub struct RequestContext {
     pub transaction_id: String,
     /// The client's nonce, returned as the recipient's nonce.
     pub sender_nonce: Vec<u8>,
-    /// The digest to sign the answer with: the one of the request, SHA-256 if that is unknown.
+    /// The digest to sign the answer with: the one of the request; SHA-256 if that is unknown or SHA-1. The
+    /// CA key, which also signs certificates, never signs SHA-1 over text that a client chose.
     pub digest: Digest,
 }
 
@@ -53,6 +54,7 @@ pub struct Request {
 
 /// A request that cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Undecodable {
     /// Enough was readable to answer with [`failure`] over HTTP 200.
     #[error("SCEP request refused ({fail_info:?}): {reason}")]
@@ -107,7 +109,10 @@ pub fn decode(
         bellwether_certs::Error::Algorithm { .. } => refuse(&context, FailInfo::BadAlg, &e),
         _ => refuse(&context, FailInfo::BadMessageCheck, &e),
     })?;
-    context.digest = verified.digest;
+    context.digest = match verified.digest {
+        Digest::Sha1 => Digest::Sha256,
+        other => other,
+    };
     if !has_nonce {
         return Err(refuse(&context, FailInfo::BadRequest, &"no sender nonce"));
     }
@@ -142,7 +147,8 @@ pub fn decode(
 }
 
 /// Builds the `CertRep` with pkiStatus SUCCESS (RFC 8894 §3.3.2.1): the issued certificate, encrypted to the
-/// signer of the request with the cipher of the request, signed with the digest of the request.
+/// signer of the request with the cipher of the request, signed with the digest of the request
+/// (SHA-256 where that was SHA-1).
 ///
 /// Record the certificate durably first: a device must never hold one that the server does not know.
 ///
