@@ -32,6 +32,9 @@ pub enum StoreError {
     /// The database cannot be reached, is full or is too busy. Nothing was written; the same call can be tried again.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// Transactions met each other too often. Nothing was written; the same call can be tried again.
+    #[error("too many changes to the same rows at once ({0}); try again")]
+    Busy(String),
     /// The answer to a COMMIT was lost: the transaction may or may not have happened. Only a look tells.
     #[error(
         "the connection broke during COMMIT: the change may or may not be stored; look before trying again"

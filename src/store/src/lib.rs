@@ -4,11 +4,14 @@
 //! transaction belongs to one site or to the whole server ([`Scope`]); a method that does not fit the scope answers
 //! [`StoreError::WrongScope`].
 
-mod api;
+mod backend;
+mod cell;
 mod error;
 pub mod records;
+mod schema;
 mod store;
+mod tx;
 
-pub use api::Tx;
 pub use error::StoreError;
 pub use store::{PostgresUrl, Scope, Store, StoreConfig};
+pub use tx::Tx;

@@ -1,0 +1,28 @@
+-- Undo of the first schema: everything is lost.
+PRAGMA defer_foreign_keys = ON;
+DROP TABLE leases;
+DROP TABLE rates;
+DROP TABLE idempotency;
+DROP TABLE api_keys;
+DROP TABLE push_certs;
+DROP TABLE events;
+DROP TABLE audit_checkpoints;
+DROP TABLE audit;
+DROP TABLE delivery_parts;
+DROP TABLE deliveries;
+DROP TABLE parts;
+DROP TABLE commands;
+DROP TABLE jobs;
+DROP TABLE facts;
+DROP TABLE escrow;
+DROP TABLE channels;
+DROP TABLE enrollments;
+DROP TABLE identities;
+DROP TABLE challenges;
+DROP TABLE invitations;
+DROP TABLE devices;
+DROP TABLE people;
+DROP TABLE authorities;
+DROP TABLE site_settings;
+DROP TABLE server_settings;
+DROP TABLE sites;

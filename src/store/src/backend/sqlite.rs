@@ -1,0 +1,254 @@
+//! SQLite: one writer thread with group commit, and reading connections.
+//!
+//! All writes of the process go through one thread. It takes what waits (up to [`GROUP`] operations), runs each in
+//! its own savepoint inside one `BEGIN IMMEDIATE … COMMIT`, and answers only after the COMMIT (Q1). A failing or
+//! panicking operation loses its savepoint and nothing else; a failing COMMIT fails every caller of the group.
+
+use super::{Conn, migrate};
+use crate::StoreError;
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+use fs4::fs_std::FileExt;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// At most so many operations share a COMMIT.
+const GROUP: usize = 256;
+/// A group is closed after this long, so that one heavy operation does not delay 255 others further.
+const GROUP_TIME: Duration = Duration::from_millis(50);
+/// How many operations may wait before callers have to.
+const WAITING: usize = 1_024;
+/// The database's name in the data folder.
+const FILE: &str = "bellwether.db";
+/// The lock's name in the data folder.
+const LOCK: &str = "bellwether.lock";
+
+/// One caller's operation on the writer thread.
+pub(crate) trait Op: Send {
+    /// Runs it. `Ok(true)`: keep its changes. `Ok(false)`: undo them. `Err`: the whole group is lost.
+    fn run(&mut self, conn: &mut Conn) -> Result<bool, StoreError>;
+    /// Answers the caller, after COMMIT or in its place.
+    fn finish(self: Box<Self>, commit: Result<(), StoreError>);
+}
+
+/// An open SQLite store.
+pub(crate) struct Sqlite {
+    queue: Option<mpsc::Sender<Box<dyn Op>>>,
+    writer: Option<JoinHandle<()>>,
+    readers: r2d2::Pool<Readers>,
+    failed: Arc<AtomicBool>,
+    /// Held until the writer is gone.
+    _lock: File,
+}
+
+impl Sqlite {
+    /// Locks the folder, opens the file, migrates it and starts the writer.
+    pub(crate) fn open(folder: &Path, readers: u32) -> Result<Self, StoreError> {
+        let lock = lock_folder(folder)?;
+        let path = folder.join(FILE);
+        private_file(&path)?;
+        let mut writer = connect(&path)?;
+        migrate::run(&mut writer, migrate::SQLITE)?;
+        if !folder.join(format!("{FILE}-wal")).exists() {
+            return Err(StoreError::Open(format!(
+                "{} is on a file system without SQLite's write-ahead log (a network share?); use a local disk",
+                folder.display()
+            )));
+        }
+        let readers = r2d2::Pool::builder()
+            .max_size(readers.max(1))
+            .min_idle(Some(1))
+            .connection_timeout(Duration::from_secs(10))
+            .test_on_check_out(false)
+            .build(Readers { path })
+            .map_err(|why| StoreError::Open(why.to_string()))?;
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let failed = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&failed);
+        let writer = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || Writer { conn: Conn::Sqlite(writer), waiting, failed: flag }.serve())
+            .map_err(|why| StoreError::Open(format!("cannot start the writer: {why}")))?;
+        Ok(Self { queue: Some(queue), writer: Some(writer), readers, failed, _lock: lock })
+    }
+
+    /// Where operations go.
+    pub(crate) fn queue(&self) -> Result<&mpsc::Sender<Box<dyn Op>>, StoreError> {
+        self.queue.as_ref().ok_or_else(writer_gone)
+    }
+
+    /// A reading connection.
+    pub(crate) fn reader(&self) -> Result<r2d2::PooledConnection<Readers>, StoreError> {
+        self.readers
+            .get()
+            .map_err(|why| StoreError::Unavailable(format!("no free reading connection: {why}")))
+    }
+
+    /// Whether the disk failed and writing has stopped for good.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Sqlite {
+    /// The folder's lock goes after the writer's connection, never before.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take()
+            && writer.thread().id() != std::thread::current().id()
+            && writer.join().is_err()
+        {
+            tracing::error!("the store's writer thread had panicked");
+        }
+    }
+}
+
+/// What a caller hears when the writer thread is gone.
+pub(crate) fn writer_gone() -> StoreError {
+    StoreError::Unavailable("the store's writer has stopped; restart bellwether".to_owned())
+}
+
+struct Writer {
+    conn: Conn,
+    waiting: mpsc::Receiver<Box<dyn Op>>,
+    failed: Arc<AtomicBool>,
+}
+
+impl Writer {
+    fn serve(mut self) {
+        while let Some(first) = self.waiting.blocking_recv() {
+            if self.failed.load(Ordering::Acquire) {
+                first.finish(Err(StoreError::DiskFailed("an earlier write failed".to_owned())));
+                continue;
+            }
+            self.group(first);
+        }
+        if let Err(why) = self.conn.batch_execute("PRAGMA optimize") {
+            tracing::warn!(%why, "the store could not refresh its statistics while closing");
+        }
+    }
+
+    /// One group: BEGIN, every waiting operation in its savepoint, COMMIT, then the answers.
+    fn group(&mut self, first: Box<dyn Op>) {
+        let mut done: Vec<Box<dyn Op>> = Vec::new();
+        let outcome = self.run_group(first, &mut done);
+        if let Err(why) = &outcome {
+            if let StoreError::DiskFailed(what) = why {
+                // After a failed fsync the page cache may claim what the disk does not hold: never retry and trust.
+                tracing::error!(%what, "the disk failed; the store writes no more");
+                self.failed.store(true, Ordering::Release);
+            }
+            if let Err(rollback) = self.conn.batch_execute("ROLLBACK") {
+                tracing::debug!(%rollback, "SQLite had rolled the group back by itself");
+            }
+        }
+        for op in done {
+            op.finish(outcome.clone());
+        }
+    }
+
+    fn run_group(&mut self, first: Box<dyn Op>, done: &mut Vec<Box<dyn Op>>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let mut next = Some(first);
+        let begun = self.conn.batch_execute("BEGIN IMMEDIATE").map_err(StoreError::from);
+        while let Some(mut op) = next {
+            // An operation is in `done` whatever happens, so that its caller always gets an answer.
+            let ran = begun.clone().and_then(|()| in_savepoint(&mut self.conn, op.as_mut()));
+            done.push(op);
+            ran?;
+            let full = done.len() >= GROUP || started.elapsed() >= GROUP_TIME;
+            next = if full { None } else { self.waiting.try_recv().ok() };
+        }
+        self.conn.batch_execute("COMMIT").map_err(StoreError::from)
+    }
+}
+
+fn in_savepoint(conn: &mut Conn, op: &mut dyn Op) -> Result<(), StoreError> {
+    conn.batch_execute("SAVEPOINT op")?;
+    let keep = op.run(conn)?;
+    // After SQLITE_FULL or an I/O error SQLite may have ended the whole transaction: then this fails, and the group.
+    conn.batch_execute(if keep { "RELEASE op" } else { "ROLLBACK TO op; RELEASE op" })?;
+    Ok(())
+}
+
+/// Opens reading connections; they cannot write.
+pub(crate) struct Readers {
+    path: PathBuf,
+}
+
+impl r2d2::ManageConnection for Readers {
+    type Connection = Conn;
+    type Error = StoreError;
+
+    fn connect(&self) -> Result<Conn, StoreError> {
+        let mut conn = connect(&self.path)?;
+        conn.batch_execute("PRAGMA query_only = ON")?;
+        Ok(Conn::Sqlite(conn))
+    }
+
+    fn is_valid(&self, _conn: &mut Conn) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, _conn: &mut Conn) -> bool {
+        false
+    }
+}
+
+fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
+    let name =
+        path.to_str().ok_or_else(|| StoreError::Open("the data folder's name is not UTF-8".to_owned()))?;
+    let mut conn = SqliteConnection::establish(name)
+        .map_err(|why| StoreError::Open(format!("{}: {why}", path.display())))?;
+    conn.batch_execute(
+        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; \
+         PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;",
+    )
+    .map_err(|why| StoreError::Open(format!("{}: {why}", path.display())))?;
+    Ok(conn)
+}
+
+/// One process per data folder: a second writer would stall both and see half of our caches.
+fn lock_folder(folder: &Path) -> Result<File, StoreError> {
+    let open = |why: std::io::Error| StoreError::Open(format!("{}: {why}", folder.display()));
+    if !folder.exists() {
+        std::fs::create_dir_all(folder).map_err(open)?;
+        restrict(folder, 0o700).map_err(open)?;
+    }
+    let path = folder.join(LOCK);
+    private_file(&path)?;
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(open)?;
+    match FileExt::try_lock_exclusive(&file) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(StoreError::FolderInUse(folder.to_path_buf())),
+        Err(why) => Err(open(why)),
+    }
+}
+
+/// Makes the file when missing; readable by its owner only, before anything is in it.
+fn private_file(path: &Path) -> Result<(), StoreError> {
+    let open = |why: std::io::Error| StoreError::Open(format!("{}: {why}", path.display()));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(open)?;
+    restrict(path, 0o600).map_err(open)
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path, mode: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn restrict(_path: &Path, _mode: u32) -> std::io::Result<()> {
+    Ok(())
+}

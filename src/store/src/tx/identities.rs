@@ -1,0 +1,136 @@
+//! Device certificates, and the one look-up that every device request makes.
+
+use super::devices::EnrollmentRow;
+use super::{Tx, found};
+use crate::StoreError;
+use crate::cell::{Cell, records, row};
+use crate::records::{Identity, KnownIdentity};
+use crate::schema::{enrollments, identities};
+use bellwether_model::device::IdentityState;
+use bellwether_model::{AuthorityId, ChallengeId, EnrollmentId, IdentityId, InvitationId, SiteId, Timestamp};
+use diesel::prelude::*;
+
+row!(IdentityRow: Identity in identities key (id) {
+    id: IdentityId,
+    authority_id: AuthorityId,
+    serial: String,
+    fingerprint: Vec<u8>,
+    key_hash: Vec<u8>,
+    certificate: Vec<u8>,
+    common_name: String,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    state: IdentityState,
+    challenge_id: Option<ChallengeId>,
+    invitation_id: Option<InvitationId>,
+    enrollment_id: Option<EnrollmentId>,
+    issued_at: Timestamp,
+    revoked_at: Option<Timestamp>,
+    revoked_reason: Option<String>,
+});
+
+impl Tx<'_> {
+    /// Site. Recorded before the certificate leaves. The fingerprint is unique over the server.
+    pub fn identity_insert(&mut self, identity: &Identity) -> Result<(), StoreError> {
+        self.in_site("identity_insert", |conn, site| {
+            diesel::insert_into(identities::table).values(IdentityRow::of(site, identity)).execute(conn)?;
+            Ok(())
+        })
+    }
+
+    /// Site.
+    pub fn identity(&mut self, id: IdentityId) -> Result<Option<Identity>, StoreError> {
+        self.in_site("identity", |conn, site| {
+            let row = identities::table
+                .filter(identities::site_id.eq(site))
+                .filter(identities::id.eq(id.raw()))
+                .select(IdentityRow::as_select())
+                .first(conn)
+                .optional()?;
+            row.map(IdentityRow::record).transpose()
+        })
+    }
+
+    /// Site. State, enrollment and revocation; what is in the certificate never changes.
+    pub fn identity_update(&mut self, identity: &Identity) -> Result<(), StoreError> {
+        self.in_site("identity_update", |conn, site| {
+            let target = identities::table
+                .filter(identities::site_id.eq(site))
+                .filter(identities::id.eq(identity.id.raw()));
+            let rows = diesel::update(target)
+                .set((
+                    identities::state.eq(identity.state.raw()),
+                    identities::enrollment_id.eq(identity.enrollment_id.raw()),
+                    identities::revoked_at.eq(identity.revoked_at.raw()),
+                    identities::revoked_reason.eq(&identity.revoked_reason),
+                ))
+                .execute(conn)?;
+            found(rows, "identity")
+        })
+    }
+
+    /// Site. Oldest first.
+    pub fn identities_of_invitation(&mut self, id: InvitationId) -> Result<Vec<Identity>, StoreError> {
+        self.in_site("identities_of_invitation", |conn, site| {
+            let rows: Vec<IdentityRow> = identities::table
+                .filter(identities::site_id.eq(site))
+                .filter(identities::invitation_id.eq(id.raw()))
+                .order(identities::id)
+                .select(IdentityRow::as_select())
+                .load(conn)?;
+            records!(rows)
+        })
+    }
+
+    /// Site. Oldest first.
+    pub fn identities_of_enrollment(&mut self, id: EnrollmentId) -> Result<Vec<Identity>, StoreError> {
+        self.in_site("identities_of_enrollment", |conn, site| {
+            let rows: Vec<IdentityRow> = identities::table
+                .filter(identities::site_id.eq(site))
+                .filter(identities::enrollment_id.eq(id.raw()))
+                .order(identities::id)
+                .select(IdentityRow::as_select())
+                .load(conn)?;
+            records!(rows)
+        })
+    }
+
+    /// Site. For the authority's revocation list.
+    pub fn revoked_identities(&mut self, authority: AuthorityId) -> Result<Vec<Identity>, StoreError> {
+        self.in_site("revoked_identities", |conn, site| {
+            let rows: Vec<IdentityRow> = identities::table
+                .filter(identities::site_id.eq(site))
+                .filter(identities::authority_id.eq(authority.raw()))
+                .filter(identities::revoked_at.is_not_null())
+                .order(identities::id)
+                .select(IdentityRow::as_select())
+                .load(conn)?;
+            records!(rows)
+        })
+    }
+
+    /// System. Everything the device edge must know about a certificate: two unique look-ups in one query.
+    pub fn known_identity(&mut self, fingerprint: &[u8]) -> Result<Option<KnownIdentity>, StoreError> {
+        self.in_system("known_identity", |conn| {
+            let row: Option<(IdentityRow, Option<EnrollmentRow>)> = identities::table
+                .left_join(
+                    enrollments::table.on(enrollments::site_id
+                        .nullable()
+                        .eq(identities::site_id.nullable())
+                        .and(enrollments::id.nullable().eq(identities::enrollment_id))),
+                )
+                .filter(identities::fingerprint.eq(fingerprint))
+                .select((IdentityRow::as_select(), Option::<EnrollmentRow>::as_select()))
+                .first(conn)
+                .optional()?;
+            row.map(|(identity, enrollment)| {
+                Ok(KnownIdentity {
+                    site_id: SiteId::cooked(identity.site_id.clone())?,
+                    identity: identity.record()?,
+                    enrollment: enrollment.map(EnrollmentRow::record).transpose()?,
+                })
+            })
+            .transpose()
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! What a device said about a part.
+
+use super::{PartRow, close_if_done, command_row, settle};
+use crate::StoreError;
+use crate::backend::Conn;
+use crate::cell::Cell;
+use crate::records::{Answered, QueueRules, Reply};
+use crate::schema::{delivery_parts, enrollments, parts};
+use crate::tx::Tx;
+use bellwether_model::lifecycle::{AnswerVerdict, judge};
+use bellwether_model::{ChannelId, CommandState, Outcome, PartId, PartState, Timestamp};
+use diesel::prelude::*;
+
+/// What is answered about a part that nobody knows here.
+const UNKNOWN: Answered =
+    Answered { verdict: AnswerVerdict::Unknown, command: None, before: None, request: None };
+
+impl Tx<'_> {
+    /// Site. Records an answer (Q4). A part that nobody knows, of another channel or of an enrollment that is over, is
+    /// [`AnswerVerdict::Unknown`], never an error (Q10, Q17).
+    pub fn answer(
+        &mut self,
+        channel: ChannelId,
+        part: PartId,
+        reply: &Reply,
+        now: Timestamp,
+        rules: &QueueRules,
+    ) -> Result<Answered, StoreError> {
+        self.in_site("answer", |conn, site| {
+            let part = parts::table
+                .filter(parts::site_id.eq(site))
+                .filter(parts::id.eq(part.raw()))
+                .select(PartRow::as_select())
+                .first(conn)
+                .optional()?;
+            let Some(part) = part else { return Ok(UNKNOWN) };
+            let Some(command) = command_row(conn, site, &part.command_id)? else { return Ok(UNKNOWN) };
+            if command.channel_id != channel.raw() || is_over(conn, site, &command.enrollment_id)? {
+                return Ok(UNKNOWN);
+            }
+            let before = CommandState::cooked(command.state.clone())?;
+            let verdict = judge(PartState::cooked(part.state.clone())?, reply.outcome);
+            let request = Some(part.request.clone());
+            if verdict != AnswerVerdict::Applied {
+                let command = Some(command.record()?);
+                return Ok(Answered { verdict, command, before: Some(before), request });
+            }
+            let not_now = move_part(conn, site, &part, reply, now, rules)?;
+            let ends_at = match reply.outcome {
+                Outcome::Accepted => command.expires_at.max(now.plus(rules.accepted_for).0),
+                _ => command.expires_at,
+            };
+            let note = note(reply, not_now);
+            settle(conn, site, &command, before, Some(&note), ends_at, now)?;
+            close_if_done(conn, site, &channel.raw(), "answered", now)?;
+            let command =
+                command_row(conn, site, &part.command_id)?.map(super::CommandRow::record).transpose()?;
+            Ok(Answered { verdict, command, before: Some(before), request })
+        })
+    }
+}
+
+fn is_over(conn: &mut Conn, site: &[u8], enrollment: &[u8]) -> Result<bool, StoreError> {
+    let state: Option<String> = enrollments::table
+        .filter(enrollments::site_id.eq(site))
+        .filter(enrollments::id.eq(enrollment))
+        .select(enrollments::state)
+        .first(conn)
+        .optional()?;
+    Ok(state.is_none_or(|state| state == "ended"))
+}
+
+/// Writes the answer to the part and its delivery; how often it has said NotNow.
+fn move_part(
+    conn: &mut Conn,
+    site: &[u8],
+    part: &PartRow,
+    reply: &Reply,
+    now: Timestamp,
+    rules: &QueueRules,
+) -> Result<i32, StoreError> {
+    let state = reply.outcome.part_state();
+    let (not_now, not_before) = match reply.outcome {
+        Outcome::NotNow => {
+            let count = part.not_now.saturating_add(1);
+            let pause = rules.not_now_pause.saturating_mul(i64::from(count.min(8)));
+            (count, (pause > 0).then(|| now.plus(pause).0))
+        }
+        _ => (part.not_now, None),
+    };
+    let target = parts::table.filter(parts::site_id.eq(site)).filter(parts::id.eq(&part.id));
+    diesel::update(target)
+        .set((
+            parts::state.eq(state.raw()),
+            parts::not_now.eq(not_now),
+            parts::not_before.eq(not_before),
+            parts::answer.eq(reply.answer.as_ref().or(part.answer.as_ref())),
+            parts::error.eq(&reply.error),
+            parts::finished_at.eq(state.is_terminal().then_some(now.0)),
+        ))
+        .execute(conn)?;
+    // Every delivery that carried it, the overtaken ones too.
+    let target = delivery_parts::table
+        .filter(delivery_parts::site_id.eq(site))
+        .filter(delivery_parts::part_id.eq(&part.id))
+        .filter(delivery_parts::answered_at.is_null());
+    diesel::update(target).set(delivery_parts::answered_at.eq(now.0)).execute(conn)?;
+    Ok(not_now)
+}
+
+fn note(reply: &Reply, not_now: i32) -> String {
+    match reply.outcome {
+        Outcome::Acknowledged => "the device confirmed it".to_owned(),
+        Outcome::Failed => "the device refused it or failed".to_owned(),
+        Outcome::Accepted => "the device accepted it; its outcome is awaited".to_owned(),
+        Outcome::NotNow => {
+            format!("the device said \"not now\" ({not_now} times so far); it is offered again")
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A channel's queue: what waits, what is offered, what was answered, how it ends.
+//!
+//! Q5: order is (lane rank, sequence). Q6: one open delivery per channel, by a database rule. `pending_lane` is NULL
+//! once a command is over, so that the index that a poll walks holds waiting commands only (Q15).
+
+mod answers;
+mod choice;
+mod endings;
+mod insert;
+mod lists;
+mod offers;
+
+use crate::StoreError;
+use crate::backend::Conn;
+use crate::cell::{Cell, row};
+use crate::records::{Command, Part};
+use crate::schema::{commands, deliveries, delivery_parts, parts};
+use bellwether_model::lifecycle::command_state;
+use bellwether_model::{
+    ChannelId, CommandId, CommandState, DeviceId, EnrollmentId, Guarantee, JobId, Lane, PartId, PartState,
+    Timestamp,
+};
+use diesel::prelude::*;
+
+row!(CommandRow: Command in commands key (id) {
+    id: CommandId,
+    enrollment_id: EnrollmentId,
+    device_id: DeviceId,
+    channel_id: ChannelId,
+    seq: i64,
+    kind: String,
+    lane: Lane,
+    guarantee: Guarantee,
+    intent: Vec<u8>,
+    job_id: Option<JobId>,
+    state: CommandState,
+    note: Option<String>,
+    not_before: Option<Timestamp>,
+    expires_at: Timestamp,
+    created_at: Timestamp,
+    created_by: String,
+    first_sent_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+});
+
+row!(PartRow: Part in parts key (id) {
+    id: PartId,
+    command_id: CommandId,
+    ordinal: i32,
+    request: String,
+    state: PartState,
+    wire: Option<Vec<u8>>,
+    sends: i32,
+    last_sent_at: Option<Timestamp>,
+    not_now: i32,
+    not_before: Option<Timestamp>,
+    answer: Option<Vec<u8>>,
+    error: Option<String>,
+    finished_at: Option<Timestamp>,
+});
+
+fn command_row(conn: &mut Conn, site: &[u8], id: &[u8]) -> Result<Option<CommandRow>, StoreError> {
+    Ok(commands::table
+        .filter(commands::site_id.eq(site))
+        .filter(commands::id.eq(id))
+        .select(CommandRow::as_select())
+        .first(conn)
+        .optional()?)
+}
+
+fn part_states(conn: &mut Conn, site: &[u8], command: &[u8]) -> Result<Vec<PartState>, StoreError> {
+    let states: Vec<String> = parts::table
+        .filter(parts::site_id.eq(site))
+        .filter(parts::command_id.eq(command))
+        .order(parts::ordinal)
+        .select(parts::state)
+        .load(conn)?;
+    states.into_iter().map(PartState::cooked).collect()
+}
+
+/// Writes down where a command stands after its parts moved. `ends_at`: the new deadline, when there is one.
+fn settle(
+    conn: &mut Conn,
+    site: &[u8],
+    command: &CommandRow,
+    fallback: CommandState,
+    note: Option<&str>,
+    ends_at: i64,
+    now: Timestamp,
+) -> Result<CommandState, StoreError> {
+    let state = command_state(&part_states(conn, site, &command.id)?).unwrap_or(fallback);
+    let over = state.is_terminal();
+    let lane = Lane::cooked(command.lane.clone())?;
+    let target = commands::table.filter(commands::site_id.eq(site)).filter(commands::id.eq(&command.id));
+    diesel::update(target)
+        .set((
+            commands::state.eq(state.raw()),
+            commands::note.eq(note),
+            commands::ends_at.eq(ends_at),
+            commands::pending_lane.eq(if over { None } else { Some(lane.rank()) }),
+            commands::finished_at.eq(if over { Some(now.0) } else { None }),
+        ))
+        .execute(conn)?;
+    if over || command.first_sent_at.is_some() {
+        let target = commands::table.filter(commands::site_id.eq(site)).filter(commands::id.eq(&command.id));
+        diesel::update(target).set(commands::waiting_key.eq(None::<String>)).execute(conn)?;
+    }
+    Ok(state)
+}
+
+/// The channel's open delivery.
+fn open_delivery(conn: &mut Conn, site: &[u8], channel: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(deliveries::table
+        .filter(deliveries::site_id.eq(site))
+        .filter(deliveries::channel_id.eq(channel))
+        .filter(deliveries::closed_at.is_null())
+        .select(deliveries::id)
+        .first(conn)
+        .optional()?)
+}
+
+/// What a delivery carried that is neither answered nor over.
+fn unanswered(
+    conn: &mut Conn,
+    site: &[u8],
+    delivery: &[u8],
+) -> Result<Vec<(CommandRow, PartRow)>, StoreError> {
+    Ok(delivery_parts::table
+        .inner_join(
+            parts::table
+                .on(parts::site_id.eq(delivery_parts::site_id).and(parts::id.eq(delivery_parts::part_id))),
+        )
+        .inner_join(
+            commands::table.on(commands::site_id.eq(parts::site_id).and(commands::id.eq(parts::command_id))),
+        )
+        .filter(delivery_parts::site_id.eq(site))
+        .filter(delivery_parts::delivery_id.eq(delivery))
+        .filter(delivery_parts::answered_at.is_null())
+        .filter(parts::state.eq("sent"))
+        .order((commands::pending_lane, commands::seq, parts::ordinal))
+        .select((CommandRow::as_select(), PartRow::as_select()))
+        .load(conn)?)
+}
+
+fn close_delivery(
+    conn: &mut Conn,
+    site: &[u8],
+    delivery: &[u8],
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let target = deliveries::table.filter(deliveries::site_id.eq(site)).filter(deliveries::id.eq(delivery));
+    diesel::update(target)
+        .set((deliveries::closed_at.eq(now.0), deliveries::close_reason.eq(reason)))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Closes the channel's open delivery when nothing in it waits for an answer any more.
+fn close_if_done(
+    conn: &mut Conn,
+    site: &[u8],
+    channel: &[u8],
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if let Some(open) = open_delivery(conn, site, channel)?
+        && unanswered(conn, site, &open)?.is_empty()
+    {
+        close_delivery(conn, site, &open, reason, now)?;
+    }
+    Ok(())
+}
