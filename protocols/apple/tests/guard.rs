@@ -1,4 +1,5 @@
 //! Hostile property lists cost an error and nothing else (AT-10, AT-50).
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::time::{Duration, Instant};
 

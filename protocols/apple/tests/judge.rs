@@ -1,4 +1,5 @@
 //! Python's plistlib as an independent reader of everything that the crate writes.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Messages as devices send them, from files and from the simulator's end.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod common;
 
@@ -264,6 +265,23 @@ fn one_bad_field_never_makes_a_message_undecodable() {
         }
     }
     assert!(tried > 1000, "{tried}");
+}
+
+/// A database refuses NUL; a console can be fooled by other control characters.
+#[test]
+fn control_characters_do_not_come_in() {
+    let name = "authenticate-mac.plist";
+    let parsed = bellwether_apple::guard::parse(&read(name), &Default::default()).unwrap();
+    let mut keys = parsed.into_dictionary().unwrap();
+    keys.insert("DeviceName".to_owned(), Value::from("a\0b"));
+    keys.insert("ModelName".to_owned(), Value::from("a\u{1b}[2J"));
+    let mut bytes = Vec::new();
+    Value::Dictionary(keys).to_writer_binary(&mut bytes).unwrap();
+    let Ok(Inbound::CheckIn(message)) = decode(&bytes, None) else { panic!() };
+    assert_eq!(message.problems.len(), 2);
+    let Message::Authenticate(message) = message.message else { panic!() };
+    assert_eq!((message.device_name, message.model_name), (None, None));
+    assert_eq!(message.product_name.as_deref(), Some("Mac14,2"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What several test files share: one sample of everything that the crate can say.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 
