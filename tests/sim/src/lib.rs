@@ -1,1 +1,44 @@
-//! Simulated devices with real keys, as a library and as the bellwether-sim binary.
+//! Simulated devices with real keys, as a library and as the `bellwether-sim` binary.
+//!
+//! A simulated device takes the road that a real one takes: it opens the invitation link, posts for
+//! the enrollment profile, gets its identity by SCEP, checks in, and asks for commands, each message
+//! signed in the shape that real devices send. Nothing is faked: RSA keys, CMS, TLS. What it tells
+//! about itself is invented but believable, and a [`Script`] makes it behave badly on purpose.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), bellwether_sim::Error> {
+//! use bellwether_sim::{AppleDevice, Family, Http};
+//!
+//! let http = Http::new(&std::fs::read("ca.pem").unwrap_or_default())?;
+//! let mut mac = AppleDevice::builder(Family::Mac, http).name("Ann's Mac").build()?;
+//! mac.enroll("https://localhost:8443/enroll/abcd").await?;
+//! for told in mac.poll().await? {
+//!     // `told` is a command that the device was given and what it answered.
+//!     let _ = (told.request_type, told.reported);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod api;
+mod apple;
+pub mod clock;
+mod error;
+pub mod files;
+mod fleet;
+mod http;
+mod keys;
+pub mod load;
+
+pub use apple::{
+    AppleDevice, Behaviour, Builder, EnrollOptions, Hardware, Identity, InstalledApp, InstalledProfile,
+    Inventory, Page, Profile, ProfileOptions, Rule, ScepAttempt, ScepCipher, ScepOptions, ScepTransport,
+    Script, Told, User,
+};
+pub use bellwether_apple::Family;
+pub use bellwether_apple::checkin::{ErrorItem, Status};
+pub use bellwether_certs::cms::Shape;
+pub use error::{Error, Result};
+pub use fleet::{Fleet, FleetOptions};
+pub use http::{Http, Reply};
+pub use keys::KeyPool;

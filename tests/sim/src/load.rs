@@ -1,0 +1,335 @@
+//! A load test: enrolls devices, then measures how fast the server answers them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bellwether_apple::checkin::REPORT_CONTENT_TYPE;
+use hdrhistogram::Histogram;
+use reqwest::Method;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::api::Api;
+use crate::{AppleDevice, Error, Fleet, FleetOptions, Http, Result};
+
+/// More devices are refused: this is no weapon.
+pub const MAX_DEVICES: usize = 20_000;
+/// Longer runs are refused.
+pub const MAX_SECONDS: u64 = 3_600;
+/// More commands to one device in one run are refused.
+pub const MAX_COMMANDS: usize = 1_000;
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `Idle` with an empty queue: the request that every server gets most.
+    Idle,
+    /// Commands are queued through the API, fetched and reported.
+    Commands,
+}
+
+/// How to measure.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What.
+    pub mode: Mode,
+    /// Devices and how they are made. `concurrency` is also the number of busy clients.
+    pub fleet: FleetOptions,
+    /// For how long.
+    pub duration: Duration,
+    /// A new connection, with its TLS handshake, for every request.
+    pub new_connections: bool,
+    /// Commands for each device per round, in [`Mode::Commands`].
+    pub commands: usize,
+}
+
+/// What came out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// `idle` or `commands`.
+    pub mode: &'static str,
+    /// Devices that were enrolled.
+    pub devices: usize,
+    /// Clients that were busy at the same time.
+    pub clients: usize,
+    /// Whether every request made a new connection.
+    pub new_connections: bool,
+    /// The enrollments: page, profile, SCEP, check-in. One entry per device.
+    pub enrollment: Figures,
+    /// Queueing through the API, one entry per command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queueing: Option<Figures>,
+    /// The requests of the devices.
+    pub requests: Figures,
+    /// The p99 as a multiple of the p50: how even the answers come.
+    pub p99_to_p50: f64,
+    /// Requests per second and client.
+    pub per_client_second: f64,
+    /// The first errors, in words.
+    pub errors: Vec<String>,
+}
+
+/// Throughput and latency of one kind of thing.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    /// How many succeeded.
+    pub count: u64,
+    /// How many failed.
+    pub failed: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Successes per second.
+    pub per_second: f64,
+    /// Half were faster, milliseconds.
+    pub p50_ms: f64,
+    /// Nine in ten were faster.
+    pub p90_ms: f64,
+    /// 99 in 100 were faster.
+    pub p99_ms: f64,
+    /// 999 in 1000 were faster.
+    pub p999_ms: f64,
+    /// The slowest.
+    pub max_ms: f64,
+}
+
+/// Latencies and failures of one worker.
+struct Tally {
+    latencies: Histogram<u64>,
+    failed: u64,
+    errors: Vec<String>,
+}
+
+impl Tally {
+    fn new() -> Result<Self> {
+        // One microsecond to two minutes, three digits.
+        let latencies = Histogram::new_with_bounds(1, 120_000_000, 3)
+            .map_err(|error| Error::Usage(format!("histogram: {error}")))?;
+        Ok(Self { latencies, failed: 0, errors: Vec::new() })
+    }
+
+    fn count<T>(&mut self, began: Instant, result: &Result<T>) {
+        match result {
+            Ok(_) => {
+                let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.latencies.saturating_record(micros.max(1));
+            }
+            Err(error) => {
+                self.failed += 1;
+                if self.errors.len() < 5 {
+                    self.errors.push(error.to_string());
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.failed += other.failed;
+        // The bounds are the same, so adding cannot fail.
+        let _ = self.latencies.add(&other.latencies);
+        let room = 5_usize.saturating_sub(self.errors.len());
+        self.errors.extend(other.errors.iter().take(room).cloned());
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn figures(&self, elapsed: Duration) -> Figures {
+        let at = |quantile| self.latencies.value_at_quantile(quantile) as f64 / 1000.0;
+        let seconds = elapsed.as_secs_f64();
+        Figures {
+            count: self.latencies.len(),
+            failed: self.failed,
+            seconds,
+            per_second: self.latencies.len() as f64 / seconds.max(f64::EPSILON),
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p99_ms: at(0.99),
+            p999_ms: at(0.999),
+            max_ms: self.latencies.max() as f64 / 1000.0,
+        }
+    }
+}
+
+/// Enrolls the devices and measures.
+///
+/// # Errors
+/// When the options are out of bounds or no device at all could be enrolled. Errors of single devices
+/// and requests are counted instead.
+pub async fn run(api: &Api, http: &Http, options: &Options) -> Result<Report> {
+    check(options)?;
+    let fleet = Fleet::new(http, &options.fleet).await?;
+    let (enrolled, enrollment, mut errors) = enroll(api, &fleet).await?;
+    if enrolled.is_empty() {
+        return Err(Error::Usage(format!("no device could be enrolled: {}", errors.join("; "))));
+    }
+    let measured = match options.mode {
+        Mode::Idle => idle(&enrolled, http, options).await?,
+        Mode::Commands => commands(api, &enrolled, options).await?,
+    };
+    errors.extend(measured.tally.errors.iter().cloned());
+    let requests = measured.tally.figures(measured.elapsed);
+    let clients = options.fleet.concurrency.clamp(1, enrolled.len());
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    let per_client_second = requests.per_second / clients as f64;
+    Ok(Report {
+        mode: match options.mode {
+            Mode::Idle => "idle",
+            Mode::Commands => "commands",
+        },
+        devices: enrolled.len(),
+        clients,
+        new_connections: options.new_connections,
+        enrollment,
+        queueing: measured.queueing,
+        p99_to_p50: requests.p99_ms / requests.p50_ms.max(f64::EPSILON),
+        per_client_second,
+        requests,
+        errors,
+    })
+}
+
+fn check(options: &Options) -> Result<()> {
+    let bounded = (1..=MAX_DEVICES).contains(&options.fleet.devices)
+        && (1..=MAX_SECONDS).contains(&options.duration.as_secs())
+        && (1..=MAX_COMMANDS).contains(&options.commands);
+    if bounded {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "at most {MAX_DEVICES} devices, {MAX_SECONDS} seconds and {MAX_COMMANDS} commands, and at least one of each"
+    )))
+}
+
+type Enrolled = Vec<Arc<tokio::sync::Mutex<AppleDevice>>>;
+
+async fn enroll(api: &Api, fleet: &Fleet) -> Result<(Enrolled, Figures, Vec<String>)> {
+    let began = Instant::now();
+    let results = fleet
+        .each(|_, device| async move {
+            let link = api.invite().await;
+            let began = Instant::now();
+            let result = match link {
+                Ok(link) => device.lock().await.enroll(&link).await,
+                Err(error) => Err(error),
+            };
+            (began, Instant::now(), result, device)
+        })
+        .await;
+    let elapsed = began.elapsed();
+    let mut tally = Tally::new()?;
+    let mut enrolled = Vec::new();
+    for (began, ended, result, device) in results {
+        // Measured when it ended, not now.
+        let began = Instant::now().checked_sub(ended.duration_since(began)).unwrap_or(began);
+        tally.count(began, &result);
+        if result.is_ok() {
+            enrolled.push(device);
+        }
+    }
+    let errors = std::mem::take(&mut tally.errors);
+    Ok((enrolled, tally.figures(elapsed), errors))
+}
+
+struct Measured {
+    tally: Tally,
+    elapsed: Duration,
+    queueing: Option<Figures>,
+}
+
+/// `Idle` as fast as the clients can. Its body never changes and neither does its signature (RSA with
+/// PKCS#1 v1.5, nothing else signed), so each device signs once and the server is what is measured.
+async fn idle(devices: &Enrolled, http: &Http, options: &Options) -> Result<Measured> {
+    let http = if options.new_connections { http.with_new_connections()? } else { http.clone() };
+    let mut prepared = Vec::with_capacity(devices.len());
+    for device in devices {
+        let device = device.lock().await;
+        let body = device.idle_body()?;
+        let url = device.enrollment().map(|profile| profile.mdm.server_url.clone()).unwrap_or_default();
+        prepared.push((url, device.signature(&body)?, body));
+    }
+    let prepared = Arc::new(prepared);
+    let turn = Arc::new(AtomicUsize::new(0));
+    let began = Instant::now();
+    let until = began + options.duration;
+    let mut workers = Vec::new();
+    for _ in 0..options.fleet.concurrency.clamp(1, devices.len()) {
+        let (prepared, turn, http) = (Arc::clone(&prepared), Arc::clone(&turn), http.clone());
+        workers.push(tokio::spawn(async move {
+            let mut tally = Tally::new()?;
+            while Instant::now() < until {
+                let next = turn.fetch_add(1, Ordering::Relaxed) % prepared.len();
+                let Some((url, signature, body)) = prepared.get(next) else { break };
+                let request = http
+                    .request(Method::PUT, url)
+                    .header("content-type", REPORT_CONTENT_TYPE)
+                    .header("mdm-signature", signature)
+                    .body(body.clone());
+                let began = Instant::now();
+                let result = http.send("Idle", request).await.and_then(|reply| reply.ok("Idle"));
+                tally.count(began, &result);
+            }
+            Ok::<_, Error>(tally)
+        }));
+    }
+    let mut tally = Tally::new()?;
+    for worker in workers {
+        tally.add(&worker.await.map_err(|error| Error::Usage(format!("a client failed: {error}")))??);
+    }
+    Ok(Measured { tally, elapsed: began.elapsed(), queueing: None })
+}
+
+/// Rounds: commands are queued for every device through the API, then all devices call and answer.
+/// Only the devices' requests are in the figures of the requests.
+async fn commands(api: &Api, devices: &Enrolled, options: &Options) -> Result<Measured> {
+    use futures_util::{StreamExt as _, stream};
+
+    let concurrency = options.fleet.concurrency.max(1);
+    let until = Instant::now() + options.duration;
+    let mut ids = Vec::with_capacity(devices.len());
+    for device in devices {
+        let serial = device.lock().await.serial().to_owned();
+        let id = api.device_id(&serial).await?;
+        ids.push(id.ok_or_else(|| Error::Channel(format!("the API does not know the device {serial}")))?);
+    }
+    let (mut queueing, mut tally) = (Tally::new()?, Tally::new()?);
+    let (mut queueing_time, mut session_time) = (Duration::ZERO, Duration::ZERO);
+    while Instant::now() < until {
+        let began = Instant::now();
+        let intents = ids.iter().flat_map(|id| std::iter::repeat_n(id, options.commands));
+        let queued: Vec<_> = stream::iter(intents)
+            .map(|id| async move {
+                let began = Instant::now();
+                let result = api.command(id, &json!({ "type": "refresh_inventory" })).await;
+                (began.elapsed(), result)
+            })
+            .buffer_unordered(concurrency)
+            .collect()
+            .await;
+        queueing_time += began.elapsed();
+        for (took, result) in queued {
+            queueing.count(Instant::now().checked_sub(took).unwrap_or(began), &result);
+        }
+
+        let began = Instant::now();
+        let sessions: Vec<_> = stream::iter(devices.iter())
+            .map(|device| async move {
+                let mut device = device.lock().await;
+                let began = Instant::now();
+                let result = device.poll().await;
+                (began.elapsed(), result)
+            })
+            .buffer_unordered(concurrency)
+            .collect()
+            .await;
+        session_time += began.elapsed();
+        for (took, result) in sessions {
+            // A session with n commands has n + 1 requests; each counts with its share of the time.
+            let requests = result.as_ref().map_or(1, |told| told.len() + 1);
+            let share = took / u32::try_from(requests).unwrap_or(1);
+            for _ in 0..requests {
+                tally.count(Instant::now().checked_sub(share).unwrap_or(began), &result);
+            }
+        }
+    }
+    tally.errors.extend(std::mem::take(&mut queueing.errors));
+    Ok(Measured { tally, elapsed: session_time, queueing: Some(queueing.figures(queueing_time)) })
+}

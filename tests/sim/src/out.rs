@@ -1,0 +1,111 @@
+//! Everything that this program prints goes through here.
+
+use bellwether_sim::load::{Figures, Report};
+use bellwether_sim::{AppleDevice, Told};
+use serde_json::json;
+
+use crate::cli::Output;
+
+#[expect(clippy::print_stdout, reason = "standard output is what a command line program answers with")]
+fn line(text: &str) {
+    println!("{text}");
+}
+
+/// An error, for people.
+#[expect(clippy::print_stderr, reason = "standard error is where a command line program complains")]
+pub fn error(text: &str) {
+    eprintln!("bellwether-sim: {text}");
+}
+
+/// Something that goes on, for people only.
+pub fn note(output: Output, text: &str) {
+    if output == Output::Table {
+        line(text);
+    }
+}
+
+/// A device and what just happened to it.
+pub fn device(output: Output, event: &str, device: &AppleDevice) {
+    let hardware = device.hardware();
+    match output {
+        Output::Json => line(
+            &json!({
+                "event": event,
+                "udid": hardware.udid,
+                "serial": hardware.serial,
+                "product_name": hardware.product_name,
+                "name": device.inventory().name,
+                "enrolled": device.is_enrolled(),
+            })
+            .to_string(),
+        ),
+        Output::Table => line(&format!(
+            "{event}: {} “{}”, serial {}, UDID {}",
+            hardware.family.noun(),
+            device.inventory().name,
+            hardware.serial,
+            hardware.udid
+        )),
+    }
+}
+
+/// Commands that a device was given. Their arguments can be secret (PINs, profiles), so only the type
+/// is printed.
+pub fn told(output: Output, told: &[Told]) {
+    for told in told {
+        let status = told.reported.map_or("(no answer)", |status| status.as_str());
+        match output {
+            Output::Json => line(
+                &json!({
+                    "event": "command",
+                    "command_uuid": told.command_uuid,
+                    "request_type": told.request_type,
+                    "user": told.user,
+                    "reported": told.reported.map(|status| status.as_str()),
+                })
+                .to_string(),
+            ),
+            Output::Table => line(&format!("  {:<28} {status:<20} {}", told.request_type, told.command_uuid)),
+        }
+    }
+}
+
+/// The result of a load test.
+pub fn report(output: Output, report: &Report) {
+    if output == Output::Json {
+        match serde_json::to_string_pretty(report) {
+            Ok(text) => line(&text),
+            Err(problem) => error(&problem.to_string()),
+        }
+        return;
+    }
+    let connections =
+        if report.new_connections { "a new connection per request" } else { "connections kept" };
+    line(&format!(
+        "{}: {} devices, {} clients at a time, {connections}",
+        report.mode, report.devices, report.clients
+    ));
+    line("");
+    line("                  count   failed      per s    p50 ms    p90 ms    p99 ms  p99.9 ms    max ms");
+    figures("enrollments", &report.enrollment);
+    if let Some(queueing) = &report.queueing {
+        figures("queueing", queueing);
+    }
+    figures("requests", &report.requests);
+    line("");
+    line(&format!(
+        "p99 / p50: {:.1}    requests per second and client: {:.1}",
+        report.p99_to_p50, report.per_client_second
+    ));
+    for problem in &report.errors {
+        line(&format!("error: {problem}"));
+    }
+}
+
+fn figures(name: &str, figures: &Figures) {
+    let Figures { count, failed, per_second, p50_ms, p90_ms, p99_ms, p999_ms, max_ms, .. } = figures;
+    line(&format!(
+        "{name:<13} {count:>9} {failed:>8} {per_second:>10.1} {p50_ms:>9.2} {p90_ms:>9.2} {p99_ms:>9.2} \
+         {p999_ms:>9.2} {max_ms:>9.2}"
+    ));
+}

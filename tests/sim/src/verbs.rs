@@ -1,0 +1,177 @@
+//! What each verb does.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bellwether_sim::api::Api;
+use bellwether_sim::{AppleDevice, Error, FleetOptions, Http, KeyPool, Result, files, load};
+use secrecy::SecretString;
+use url::Url;
+
+use crate::cli::{Cli, Device, Enroll, Kept, Load, LoadMode, Output, Poll, Tour, Verb};
+use crate::{guard, out};
+
+/// After so many failures in a row a device gives up.
+const PATIENCE: u32 = 10;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever went wrong, in words for a person.
+pub async fn run(cli: Cli) -> Result<()> {
+    let (output, owned) = (cli.output, cli.i_own_this_server);
+    match cli.verb {
+        Verb::Enroll(args) => enroll(&args, output, owned).await.map(|_| ()),
+        Verb::Poll(args) => poll(&args, output, owned).await,
+        Verb::Tour(args) => tour(&args, output, owned).await,
+        Verb::Renew(args) => renew(&args, output, owned).await,
+        Verb::Checkout(args) => checkout(&args, output, owned).await,
+        Verb::Load(args) => measure(&args, output, owned).await,
+    }
+}
+
+async fn enroll(args: &Enroll, output: Output, owned: bool) -> Result<AppleDevice> {
+    guard::check(&args.link, owned)?;
+    if args.state.as_deref().is_some_and(Path::exists) {
+        return Err(Error::Usage("the state file exists already; poll it, or name another".to_owned()));
+    }
+    let mut device = build(&args.device, http(&args.ca)?)?;
+    device.enroll(args.link.as_str()).await?;
+    if let Some(path) = &args.state {
+        device.save(path)?;
+    }
+    out::device(output, "enrolled", &device);
+    Ok(device)
+}
+
+async fn poll(args: &Poll, output: Output, owned: bool) -> Result<()> {
+    let mut device = load_device(&args.kept, owned)?;
+    if args.forever {
+        return keep_polling(&mut device, Some(&args.kept.state), args.every, output).await;
+    }
+    let told = device.poll().await?;
+    device.save(&args.kept.state)?;
+    out::told(output, &told);
+    out::note(output, &format!("{} commands", told.len()));
+    Ok(())
+}
+
+async fn tour(args: &Tour, output: Output, owned: bool) -> Result<()> {
+    let mut device = enroll(&args.enroll, output, owned).await?;
+    out::note(output, "It calls home and answers every command. Stop it with Ctrl-C.");
+    keep_polling(&mut device, args.enroll.state.as_deref(), args.every, output).await
+}
+
+async fn renew(args: &Kept, output: Output, owned: bool) -> Result<()> {
+    let mut device = load_device(args, owned)?;
+    device.scep_renew().await?;
+    device.save(&args.state)?;
+    out::device(output, "renewed", &device);
+    Ok(())
+}
+
+async fn checkout(args: &Kept, output: Output, owned: bool) -> Result<()> {
+    let mut device = load_device(args, owned)?;
+    device.checkout().await?.ok("CheckOut")?;
+    device.wipe_enrollment();
+    device.save(&args.state)?;
+    out::device(output, "checked out", &device);
+    Ok(())
+}
+
+async fn measure(args: &Load, output: Output, owned: bool) -> Result<()> {
+    guard::check(&args.url, owned)?;
+    let http = http(&args.ca)?;
+    let api = Api::new(http.clone(), args.url.as_str(), SecretString::from(args.key.clone()));
+    let mut fleet = FleetOptions::new(args.devices);
+    fleet.concurrency = args.clients.clamp(1, 1_024);
+    if args.devices > load::MAX_DEVICES {
+        return Err(Error::Usage(format!("at most {} devices", load::MAX_DEVICES)));
+    }
+    if let Some(path) = &args.key_cache {
+        fleet.keys = KeyPool::cached(path, args.devices).await?;
+    }
+    out::note(output, &format!("Enrolling {} devices at {} …", args.devices, args.url));
+    let options = load::Options {
+        mode: match args.mode {
+            LoadMode::Idle => load::Mode::Idle,
+            LoadMode::Commands => load::Mode::Commands,
+        },
+        fleet,
+        duration: Duration::from_secs(args.seconds),
+        new_connections: args.new_connections,
+        commands: args.commands,
+    };
+    let report = load::run(&api, &http, &options).await?;
+    out::report(output, &report);
+    let failed = report.enrollment.failed + report.requests.failed;
+    if failed > 0 {
+        return Err(Error::Usage(format!("{failed} requests failed")));
+    }
+    Ok(())
+}
+
+async fn keep_polling(
+    device: &mut AppleDevice,
+    state: Option<&Path>,
+    every: Duration,
+    output: Output,
+) -> Result<()> {
+    let mut failures = 0;
+    loop {
+        match device.poll().await {
+            Ok(told) => {
+                failures = 0;
+                out::told(output, &told);
+            }
+            Err(error) => {
+                failures += 1;
+                out::error(&error.to_string());
+                if failures >= PATIENCE {
+                    return Err(error);
+                }
+            }
+        }
+        if let Some(path) = state {
+            device.save(path)?;
+        }
+        if !device.is_enrolled() {
+            out::device(output, "erased", device);
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+fn build(args: &Device, http: Http) -> Result<AppleDevice> {
+    let mut builder = AppleDevice::builder(args.family.into(), http);
+    if let Some(name) = &args.name {
+        builder = builder.name(name);
+    }
+    if let Some(serial) = &args.serial {
+        builder = builder.serial(serial);
+    }
+    if let Some(udid) = &args.udid {
+        builder = builder.udid(udid);
+    }
+    if let Some(supervised) = args.supervised {
+        builder = builder.supervised(supervised);
+    }
+    builder.build()
+}
+
+fn load_device(args: &Kept, owned: bool) -> Result<AppleDevice> {
+    let device = AppleDevice::load(&args.state, http(&args.ca)?)?;
+    let profile = device.enrollment().ok_or(Error::Missing("enrollment: it was erased or checked out"))?;
+    let url = Url::parse(&profile.mdm.server_url)
+        .map_err(|_| Error::Profile("its ServerURL is no URL".to_owned()))?;
+    guard::check(&url, owned)?;
+    Ok(device)
+}
+
+fn http(ca: &Path) -> Result<Http> {
+    Http::new(&files::read(ca)?)
+}
