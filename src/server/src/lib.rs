@@ -1,1 +1,18 @@
 //! The Bellwether server: listeners, device endpoints, REST API, CLI, wakers.
+//!
+//! [`serve::start`] runs a server in this process; [`cli::main`] is the program.
+
+pub mod api;
+mod body;
+pub mod clock;
+pub mod config;
+mod device;
+mod edge;
+mod enroll;
+mod guard;
+mod health;
+mod logging;
+mod metrics;
+pub mod problem;
+pub mod routes;
+pub mod tls;

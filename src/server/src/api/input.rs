@@ -1,0 +1,152 @@
+//! What handlers take: bounded, complete, and with unknown fields refused.
+
+use crate::body;
+use crate::edge::Edge;
+use crate::problem::Problem;
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bellwether_model::SiteId;
+use futures_util::future::LocalBoxFuture;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::future::{Ready, ready};
+
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 500;
+
+/// A JSON body. An empty body counts as `{}`.
+pub struct Input<T>(pub T);
+
+/// The body of a call that has nothing to say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// The query string.
+pub struct Query<T>(pub T);
+
+/// The header `Idempotency-Key`, if it was sent.
+pub struct IdempotencyKey(pub Option<String>);
+
+/// Which site.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SiteQuery {
+    /// The site's id; without it the default site.
+    #[param(value_type = Option<uuid::Uuid>)]
+    pub site: Option<SiteId>,
+}
+
+/// A page of a list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// The site's id; without it the default site.
+    #[param(value_type = Option<uuid::Uuid>)]
+    pub site: Option<SiteId>,
+    /// Rows of a page: 1 to 500, 50 without it.
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl PageQuery {
+    /// Key of the page and rows of a page.
+    pub fn page(&self) -> Result<(Option<Vec<u8>>, i64), Problem> {
+        page(self.cursor.as_deref(), self.limit)
+    }
+}
+
+/// Reads a cursor and a limit.
+pub fn page(cursor: Option<&str>, limit: Option<i64>) -> Result<(Option<Vec<u8>>, i64), Problem> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::invalid(format!("limit is between 1 and {MAX_LIMIT}")));
+    }
+    let wrong = || Problem::invalid("this cursor is not one of ours; take \"next\" of the page before as it is");
+    let key = cursor.map(|text| if text.len() > 400 { Err(wrong()) } else { URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong()) });
+    Ok((key.transpose()?, limit))
+}
+
+/// The other direction.
+pub fn cursor(next: Option<Vec<u8>>) -> Option<String> {
+    next.map(|key| URL_SAFE_NO_PAD.encode(key))
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for Input<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let req = req.clone();
+        let mut payload = web::Payload::from_request(&req, payload);
+        Box::pin(async move {
+            let edge = req.app_data::<web::Data<Edge>>().ok_or_else(|| Problem::internal(&"no edge"))?;
+            // A handler's other arguments may have refused already; this one reads nothing for strangers either.
+            let payload = (&mut payload).await.map_err(|e| Problem::internal(&e))?;
+            let mut payload = payload;
+            let body = body::read(edge, &req, &mut payload, edge.config.limits.api_body).await?;
+            if body.bytes.is_empty() {
+                return parse(b"{}").map(Self);
+            }
+            let content_type = req.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+            if !kind.eq_ignore_ascii_case("application/json") {
+                return Err(Problem::unsupported("send JSON, with Content-Type: application/json"));
+            }
+            parse(&body.bytes).map(Self)
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|e| Problem::invalid(format!("the body does not fit: {e}")))
+}
+
+impl<T: DeserializeOwned> FromRequest for Query<T> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let query = web::Query::<T>::from_query(req.query_string());
+        ready(query.map(|q| Self(q.into_inner())).map_err(|e| Problem::invalid(format!("the query does not fit: {e}"))))
+    }
+}
+
+impl FromRequest for IdempotencyKey {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let mut all = req.headers().get_all("idempotency-key");
+        let key = match (all.next(), all.next()) {
+            (None, _) => Ok(Self(None)),
+            (Some(only), None) => match only.to_str() {
+                Ok(text) if (1..=200).contains(&text.len()) => Ok(Self(Some(text.to_owned()))),
+                _ => Err(Problem::invalid("an Idempotency-Key has 1 to 200 plain characters")),
+            },
+            _ => Err(Problem::invalid("send one Idempotency-Key")),
+        };
+        ready(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_round_trip_and_nonsense_is_refused() {
+        let text = cursor(Some(vec![0, 255, 7])).unwrap();
+        assert_eq!(page(Some(&text), Some(500)).unwrap(), (Some(vec![0, 255, 7]), 500));
+        assert_eq!(page(None, None).unwrap(), (None, 50));
+        assert!(page(Some("not base64!"), None).is_err());
+        assert!(page(Some(&"A".repeat(500)), None).is_err());
+        assert!(page(None, Some(0)).is_err() && page(None, Some(501)).is_err());
+    }
+}

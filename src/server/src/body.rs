@@ -1,0 +1,89 @@
+//! Request bodies: size, time and memory are bounded before anybody parses.
+
+use crate::edge::{Edge, Reservation};
+use crate::problem::Problem;
+use actix_web::http::header;
+use actix_web::{HttpRequest, web};
+use futures_util::StreamExt as _;
+use std::time::Duration;
+
+/// A whole body. Its memory is accounted for until it is dropped.
+pub struct Body {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    _reservation: Reservation,
+}
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// More than so many bytes.
+    TooLarge(usize),
+    /// Not in time.
+    TooSlow,
+    /// The connection broke, or the framing is wrong.
+    Broken,
+    /// Compressed: not accepted, so that nothing can unfold.
+    Encoded,
+    /// Too many large bodies at the same time.
+    Busy,
+}
+
+/// Reads a body of at most `limit` bytes.
+pub async fn read(
+    edge: &Edge,
+    req: &HttpRequest,
+    payload: &mut web::Payload,
+    limit: usize,
+) -> Result<Body, BodyError> {
+    let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
+    if header(header::CONTENT_ENCODING).is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity")) {
+        return Err(BodyError::Encoded);
+    }
+    let announced = header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
+        return Err(BodyError::TooLarge(limit));
+    }
+    let all = async {
+        let mut bytes = Vec::new();
+        let mut reservation = edge.reserve();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| BodyError::Broken)?;
+            if bytes.len().saturating_add(chunk.len()) > limit {
+                return Err(BodyError::TooLarge(limit));
+            }
+            if !reservation.grow(chunk.len()) {
+                return Err(BodyError::Busy);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Body { bytes, _reservation: reservation })
+    };
+    let patience = Duration::from_secs(edge.config.limits.request_seconds);
+    tokio::time::timeout(patience, all).await.unwrap_or(Err(BodyError::TooSlow))
+}
+
+impl BodyError {
+    /// For endpoints that answer with a status alone.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::TooLarge(_) => 413,
+            Self::TooSlow => 408,
+            Self::Broken => 400,
+            Self::Encoded => 415,
+            Self::Busy => 503,
+        }
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(limit) => Self::too_large(limit),
+            BodyError::TooSlow => Self::too_slow(),
+            BodyError::Broken => Self::invalid("the body did not arrive whole"),
+            BodyError::Encoded => Self::unsupported("compressed bodies are not accepted; send it as it is"),
+            BodyError::Busy => Self::unavailable("too many large requests at the moment"),
+        }
+    }
+}

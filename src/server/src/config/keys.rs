@@ -1,0 +1,84 @@
+//! The table of every configuration key. `config show`, the environment, the file and the documentation all read it.
+
+/// What a value must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A file or folder.
+    Path,
+    /// `host:port` or `address:port`.
+    Listen,
+    /// An absolute https URL without path.
+    HttpsUrl,
+    /// true or false.
+    Bool,
+    /// A whole number that is not negative.
+    Number,
+    /// One of a few words.
+    Words(&'static [&'static str]),
+    /// Networks such as `10.0.0.0/8`, separated by commas; in the file a list.
+    Networks,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Dotted name, as in the file.
+    pub name: &'static str,
+    /// What it must look like.
+    pub kind: Kind,
+    /// Never shown; may be given as a file (`<key>_file`, `…_FILE`).
+    pub secret: bool,
+    /// Used when nobody says anything; `None`: the feature is off or decided at start.
+    pub default: Option<&'static str>,
+    /// One line for people.
+    pub help: &'static str,
+}
+
+const fn key(name: &'static str, kind: Kind, default: Option<&'static str>, help: &'static str) -> Key {
+    Key { name, kind, secret: false, default, help }
+}
+
+const fn secret(name: &'static str, help: &'static str) -> Key {
+    Key { name, kind: Kind::Text, secret: true, default: None, help }
+}
+
+/// Every key, in the order in which `config show` prints them.
+pub const KEYS: &[Key] = &[
+    key("data_dir", Kind::Path, Some("./data"), "folder for the database, keys and packages"),
+    secret("database", "postgres:// URL; without it SQLite in data_dir"),
+    secret("master_key", "master key (64 hex digits); without it <data_dir>/master.key, made at first start"),
+    key("organization", Kind::Text, Some("Bellwether"), "shown on devices and on the enrollment page"),
+    key("public_url", Kind::HttpsUrl, Some("https://localhost:8443"), "how devices and people reach the public listener; permanent"),
+    key("device_url", Kind::HttpsUrl, Some("https://localhost:8444"), "how devices reach the device listener; permanent"),
+    key("public.listen", Kind::Listen, Some("127.0.0.1:8443"), "address of the public listener; 0.0.0.0:8443 for every interface"),
+    key("device.listen", Kind::Listen, Some("127.0.0.1:8444"), "address of the listener that asks for client certificates"),
+    key("metrics.listen", Kind::Listen, None, "address of the plain-HTTP metrics listener; off without it"),
+    key("tls.certificate", Kind::Path, None, "PEM chain for both listeners; without it one of the server's own TLS CA"),
+    key("tls.key", Kind::Path, None, "PEM private key of tls.certificate"),
+    key("trusted_proxies", Kind::Networks, None, "networks whose X-Forwarded-For is believed; none by default"),
+    key("apple.require_client_certificate", Kind::Bool, Some("false"), "Apple devices must present their identity in the TLS handshake"),
+    key("apns.endpoint", Kind::Text, Some("https://api.push.apple.com"), "Apple's push service; another only for tests"),
+    key("apns.trust", Kind::Path, None, "PEM certificates to trust for apns.endpoint instead of the system's"),
+    key("log.format", Kind::Words(&["auto", "json", "text"]), Some("auto"), "auto: text on a terminal, JSON otherwise"),
+    key("log.level", Kind::Text, Some("info"), "a level, or directives such as info,bellwether=debug"),
+    key("limits.device_body", Kind::Number, Some("20971520"), "bytes of one device message"),
+    key("limits.api_body", Kind::Number, Some("10485760"), "bytes of one API request"),
+    key("limits.connections", Kind::Number, Some("10000"), "open connections of one listener"),
+    key("limits.request_seconds", Kind::Number, Some("60"), "seconds that a client may take to send one body"),
+    key("limits.drain_seconds", Kind::Number, Some("20"), "seconds that requests may take to finish at shutdown"),
+    key("limits.workers", Kind::Number, Some("0"), "threads of each listener; 0: one for each processor"),
+];
+
+/// The key of a name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+impl Key {
+    /// `BELLWETHER_PUBLIC__LISTEN` for `public.listen`.
+    pub fn env_name(&self) -> String {
+        format!("BELLWETHER_{}", self.name.replace('.', "__").to_ascii_uppercase())
+    }
+}

@@ -1,0 +1,307 @@
+//! The configuration as the server uses it.
+
+use super::{ConfigError, Layers};
+use secrecy::SecretString;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use url::Url;
+
+/// Checked values. `Default` is what an empty configuration gives.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Folder for everything.
+    pub data_dir: PathBuf,
+    /// PostgreSQL; `None`: SQLite in the data folder.
+    pub database: Option<SecretString>,
+    /// `None`: the file in the data folder.
+    pub master_key: Option<SecretString>,
+    /// Shown on devices.
+    pub organization: String,
+    /// Public base URL; `None`: localhost with the real port.
+    pub public_url: Option<Url>,
+    /// Device base URL; `None`: localhost with the real port.
+    pub device_url: Option<Url>,
+    /// Where the public listener listens.
+    pub public_listen: SocketAddr,
+    /// Where the device listener listens.
+    pub device_listen: SocketAddr,
+    /// Where metrics are served.
+    pub metrics_listen: Option<SocketAddr>,
+    /// PEM chain and key.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Whose forwarded headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// The Apple option.
+    pub apple_require_client_certificate: bool,
+    /// Push service.
+    pub apns_endpoint: Url,
+    /// PEM roots for it.
+    pub apns_trust: Option<PathBuf>,
+    /// How to log.
+    pub log_format: LogFormat,
+    /// What to log.
+    pub log_level: String,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds on what a client may cost.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of a device message.
+    pub device_body: usize,
+    /// Bytes of an API request.
+    pub api_body: usize,
+    /// Connections of one listener.
+    pub connections: usize,
+    /// Seconds for one body.
+    pub request_seconds: u64,
+    /// Seconds to finish at shutdown.
+    pub drain_seconds: u64,
+    /// Threads; 0: one for each processor.
+    pub workers: usize,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// An IP network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl Config {
+    /// The defaults with another data folder and ports chosen by the system: what tests and trials want.
+    pub fn ephemeral(data_dir: PathBuf) -> Result<Self, ConfigError> {
+        let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let flags = vec![
+            set("data_dir", &data_dir.display().to_string()),
+            set("public.listen", "127.0.0.1:0"),
+            set("device.listen", "127.0.0.1:0"),
+            set("limits.workers", "2"),
+        ];
+        Self::from_layers(&super::Sources { flags, ..super::Sources::default() }.load()?)
+    }
+
+    /// Checks every value.
+    pub fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
+        let read = Reader { layers };
+        let tls = match (read.path("tls.certificate"), read.path("tls.key")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => {
+                return Err(ConfigError::Contradiction("tls.certificate and tls.key go together: set both".to_owned()));
+            }
+        };
+        let config = Self {
+            data_dir: read.path("data_dir").unwrap_or_else(|| PathBuf::from("data")),
+            database: read.secret("database"),
+            master_key: read.secret("master_key"),
+            organization: read.text("organization"),
+            public_url: read.url("public_url")?,
+            device_url: read.url("device_url")?,
+            public_listen: read.listen("public.listen")?.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8443))),
+            device_listen: read.listen("device.listen")?.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8444))),
+            metrics_listen: read.listen("metrics.listen")?,
+            tls,
+            trusted_proxies: read.networks("trusted_proxies")?,
+            apple_require_client_certificate: read.parse("apple.require_client_certificate", "true or false is wanted")?,
+            apns_endpoint: read.parse("apns.endpoint", "an absolute URL is wanted")?,
+            apns_trust: read.path("apns.trust"),
+            log_format: match read.text("log.format").as_str() {
+                "auto" => LogFormat::Auto,
+                "json" => LogFormat::Json,
+                "text" => LogFormat::Text,
+                _ => return Err(read.wrong("log.format", "auto, json or text is wanted")),
+            },
+            log_level: read.text("log.level"),
+            limits: Limits {
+                device_body: read.parse("limits.device_body", WHOLE)?,
+                api_body: read.parse("limits.api_body", WHOLE)?,
+                connections: read.parse("limits.connections", WHOLE)?,
+                request_seconds: read.parse("limits.request_seconds", WHOLE)?,
+                drain_seconds: read.parse("limits.drain_seconds", WHOLE)?,
+                workers: read.parse("limits.workers", WHOLE)?,
+            },
+        };
+        if config.organization.trim().is_empty() || config.organization.chars().count() > 100 {
+            return Err(read.wrong("organization", "1 to 100 characters are wanted"));
+        }
+        if config.limits.connections == 0 || config.limits.request_seconds == 0 {
+            return Err(ConfigError::Contradiction("limits.connections and limits.request_seconds cannot be 0".into()));
+        }
+        if let Some(url) = &config.database
+            && !is_postgres(url)
+        {
+            return Err(read.wrong("database", "a postgres:// URL is wanted; leave it out for SQLite in data_dir"));
+        }
+        Ok(config)
+    }
+
+    /// Whether people gave the server names of its own, so that a foreign `Host` can be told.
+    pub fn names_configured(&self) -> bool {
+        self.public_url.is_some() && self.device_url.is_some()
+    }
+}
+
+const WHOLE: &str = "a whole number is wanted";
+
+fn is_postgres(url: &SecretString) -> bool {
+    use secrecy::ExposeSecret as _;
+    let url = url.expose_secret();
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+struct Reader<'a> {
+    layers: &'a Layers,
+}
+
+impl Reader<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.layers.get(name).map(|v| v.text.as_str())
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.get(name).unwrap_or_default().to_owned()
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    fn secret(&self, name: &str) -> Option<SecretString> {
+        self.get(name).filter(|text| !text.is_empty()).map(SecretString::from)
+    }
+
+    fn wrong(&self, name: &str, reason: &str) -> ConfigError {
+        let place = self.layers.get(name).map_or_else(|| "not set".to_owned(), |v| v.origin.to_string());
+        ConfigError::Invalid { key: name.to_owned(), place, reason: reason.to_owned() }
+    }
+
+    fn parse<T: std::str::FromStr>(&self, name: &str, reason: &str) -> Result<T, ConfigError> {
+        self.get(name).unwrap_or_default().trim().parse().map_err(|_| self.wrong(name, reason))
+    }
+
+    fn listen(&self, name: &str) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+        found.map(Some).ok_or_else(|| self.wrong(name, "address:port is wanted, such as 0.0.0.0:8443"))
+    }
+
+    /// `None` when the value is the default: then the real port decides.
+    fn url(&self, name: &str) -> Result<Option<Url>, ConfigError> {
+        if self.layers.get(name).is_none_or(|v| v.origin == super::Origin::Default) {
+            return Ok(None);
+        }
+        let url: Url = self.parse(name, "an absolute https URL is wanted")?;
+        let plain = url.scheme() == "https"
+            && url.host_str().is_some_and(|host| !host.is_empty())
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        if plain { Ok(Some(url)) } else { Err(self.wrong(name, "https://name or https://name:port is wanted, without path")) }
+    }
+
+    fn networks(&self, name: &str) -> Result<Vec<Network>, ConfigError> {
+        let text = self.text(name);
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| Network::parse(part).ok_or_else(|| self.wrong(name, "networks such as 10.0.0.0/8 are wanted")))
+            .collect()
+    }
+}
+
+impl Network {
+    /// `10.0.0.0/8`, `::1`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(most);
+        (bits <= most).then_some(Self { address, bits })
+    }
+
+    /// Whether an address lies inside. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn contains(&self, other: IpAddr) -> bool {
+        match (self.address, other.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                let shift = 32_u32.saturating_sub(u32::from(self.bits));
+                (u64::from(a.to_bits()) >> shift) == (u64::from(b.to_bits()) >> shift)
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                let shift = 128_u32.saturating_sub(u32::from(self.bits));
+                a.to_bits().checked_shr(shift).unwrap_or(0) == b.to_bits().checked_shr(shift).unwrap_or(0)
+            }
+            _ => false,
+        }
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn with(flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let flags = flags.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        Config::from_layers(&Sources { flags, ..Sources::default() }.load()?)
+    }
+
+    #[test]
+    fn nothing_configured_is_safe() {
+        let config = with(&[]).unwrap();
+        assert!(config.public_listen.ip().is_loopback() && config.device_listen.ip().is_loopback());
+        assert!(config.trusted_proxies.is_empty() && !config.names_configured());
+        assert!(config.metrics_listen.is_none() && config.database.is_none());
+    }
+
+    #[test]
+    fn wrong_values_name_key_and_place() {
+        for (key, value) in [
+            ("public.listen", "8443"),
+            ("public_url", "http://mdm.example.org"),
+            ("public_url", "https://mdm.example.org/path"),
+            ("public_url", "https://user:pw@mdm.example.org"),
+            ("apple.require_client_certificate", "maybe"),
+            ("limits.api_body", "-1"),
+            ("trusted_proxies", "10.0.0.0/33"),
+            ("log.format", "yaml"),
+            ("organization", ""),
+            ("database", "mysql://x"),
+        ] {
+            let error = with(&[(key, value)]).err().unwrap().to_string();
+            assert!(error.starts_with(&format!("{key} (flag): ")), "{error}");
+        }
+        assert!(with(&[("tls.certificate", "a.pem")]).is_err());
+    }
+
+    #[test]
+    fn networks_hold_their_addresses() {
+        let inside = |network: &str, address: &str| Network::parse(network).unwrap().contains(address.parse().unwrap());
+        assert!(inside("10.0.0.0/8", "10.1.2.3") && !inside("10.0.0.0/8", "11.1.2.3"));
+        assert!(inside("10.0.0.0/8", "::ffff:10.1.2.3"));
+        assert!(inside("0.0.0.0/0", "1.2.3.4") && !inside("0.0.0.0/0", "::1"));
+        assert!(inside("::/0", "::1") && inside("fd00::/8", "fd12::1") && !inside("fd00::/8", "fe80::1"));
+        assert!(inside("192.0.2.7", "192.0.2.7") && !inside("192.0.2.7", "192.0.2.8"));
+        assert!(Network::parse("x/8").is_none() && Network::parse("::/129").is_none());
+    }
+}

@@ -1,0 +1,106 @@
+//! What every handler can reach.
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::tls::Peer;
+use actix_web::HttpRequest;
+use bellwether_engine::Engine;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+/// Most bytes of request bodies that are held in memory at one time, all connections together.
+const BODY_BUDGET: usize = 512 * 1024 * 1024;
+
+/// The server as its handlers see it.
+pub struct Edge {
+    /// The use cases.
+    pub engine: Arc<Engine>,
+    /// The configuration.
+    pub config: Config,
+    /// `https://…` without a slash at the end.
+    pub public_url: String,
+    /// The same for the device listener.
+    pub device_url: String,
+    /// Our own TLS CA, when the server's certificate stands under it.
+    pub tls_ca: Option<Vec<u8>>,
+    /// Counters.
+    pub metrics: Metrics,
+    budget: Arc<AtomicUsize>,
+}
+
+/// Part of the memory for bodies, given back when dropped.
+pub struct Reservation {
+    budget: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Edge {
+    /// A server around an engine.
+    pub fn new(
+        engine: Arc<Engine>,
+        config: Config,
+        public_url: String,
+        device_url: String,
+        tls_ca: Option<Vec<u8>>,
+    ) -> Self {
+        Self {
+            engine,
+            config,
+            public_url,
+            device_url,
+            tls_ca,
+            metrics: Metrics::default(),
+            budget: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    /// Who is on the other end, as an address. Forwarded headers count only behind a trusted proxy, and from the
+    /// right: the first address that no trusted proxy vouches for is the client.
+    pub fn source(&self, req: &HttpRequest) -> Option<String> {
+        let peer = req.conn_data::<Peer>().and_then(|p| p.addr).or_else(|| req.peer_addr())?.ip();
+        let forwarded = req.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
+        Some(self.client_behind(peer, &hops).to_canonical().to_string())
+    }
+
+    fn client_behind(&self, peer: IpAddr, hops: &[&str]) -> IpAddr {
+        let trusted = |ip: IpAddr| self.config.trusted_proxies.iter().any(|network| network.contains(ip));
+        let mut client = peer;
+        for hop in hops.iter().rev() {
+            if !trusted(client) {
+                break;
+            }
+            match hop.parse() {
+                Ok(ip) => client = ip,
+                Err(_) => break,
+            }
+        }
+        client
+    }
+
+    /// Memory for a body; grows with it.
+    pub fn reserve(&self) -> Reservation {
+        Reservation { budget: Arc::clone(&self.budget), bytes: 0 }
+    }
+}
+
+impl Reservation {
+    /// Takes more; false when the memory for bodies is used up.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let before = self.budget.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > BODY_BUDGET {
+            self.budget.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        true
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,155 @@
+//! What happens to every request before and after its handler: identity, path and host checks, panics, logs, headers.
+
+use crate::edge::Edge;
+use crate::problem::{Problem, REQUEST_ID};
+use crate::tls::Peer;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _, web};
+use futures_util::FutureExt as _;
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+/// The request's id, in its extensions.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
+/// The outermost middleware of both listeners.
+pub async fn watch(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let id = new_id();
+    req.extensions_mut().insert(RequestId(id.clone()));
+    let edge = req.app_data::<web::Data<Edge>>().cloned();
+    let source = edge.as_ref().and_then(|edge| edge.source(req.request()));
+    let method = req.method().clone();
+    let response = REQUEST_ID.scope(id.clone(), answer(req, next, edge.as_ref().map(|edge| edge.as_ref()), &id)).await;
+    let (route, status) = match &response {
+        Ok(response) => (response.request().match_pattern(), response.status().as_u16()),
+        Err(error) => (None, error.as_response_error().status_code().as_u16()),
+    };
+    // The route's pattern and never the path: paths of /enroll and /packages are secrets.
+    let route = route.unwrap_or_else(|| "none".to_owned());
+    let took = started.elapsed();
+    if let Some(edge) = &edge {
+        edge.metrics.request(&route, method.as_str(), status, took);
+    }
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let method = method.as_str().chars().take(16).collect::<String>();
+    if status >= 500 {
+        tracing::warn!(request_id = %id, %method, %route, status, millis, source, "request");
+    } else {
+        tracing::info!(request_id = %id, %method, %route, status, millis, source, "request");
+    }
+    let mut response = response?;
+    let names = edge.as_ref().is_some_and(|edge| edge.config.names_configured());
+    finish(response.headers_mut(), &id, names);
+    Ok(response)
+}
+
+async fn answer(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+    edge: Option<&Edge>,
+    id: &str,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    if !is_canonical(req.uri().path()) {
+        return Ok(refuse(req, &Problem::not_found("no such page")));
+    }
+    if edge.is_some_and(|edge| edge.config.names_configured()) && is_misdirected(&req) {
+        return Ok(refuse(req, &Problem::misdirected()));
+    }
+    let device = speaks_to_devices(req.path());
+    match AssertUnwindSafe(next.call(req)).catch_unwind().await {
+        Ok(response) => Ok(response?.map_into_boxed_body()),
+        // The request went down with its handler: the answer is made from nothing.
+        Err(_) if device => Err(actix_web::error::InternalError::from_response(
+            "a handler panicked",
+            HttpResponse::InternalServerError().finish(),
+        )
+        .into()),
+        Err(_) => Err(Problem::internal(&"a handler panicked").of_request(id).into()),
+    }
+}
+
+/// No way to say the same path in another way: exactly one spelling reaches a handler.
+fn is_canonical(path: &str) -> bool {
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._~/@+=:".contains(c));
+    path.starts_with('/')
+        && path.len() <= 2048
+        && !path.contains(odd)
+        && !path.contains("//")
+        && !path.split('/').any(|part| part == "." || part == "..")
+}
+
+/// TLS was opened for one name and the request is for another.
+fn is_misdirected(req: &ServiceRequest) -> bool {
+    let Some(sni) = req.conn_data::<Peer>().and_then(|peer| peer.sni.clone()) else { return false };
+    let host = req.head().headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    !name.trim_end_matches('.').eq_ignore_ascii_case(sni.trim_end_matches('.'))
+}
+
+/// Device endpoints answer with a status and no prose.
+fn speaks_to_devices(path: &str) -> bool {
+    ["/apple/", "/scep/", "/crl/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
+fn refuse(req: ServiceRequest, problem: &Problem) -> ServiceResponse<BoxBody> {
+    let response = if speaks_to_devices(req.path()) {
+        HttpResponse::build(problem.code()).finish()
+    } else {
+        problem.error_response()
+    };
+    req.into_response(response)
+}
+
+fn finish(headers: &mut HeaderMap, id: &str, names: bool) {
+    let mut default = |name: HeaderName, value: &'static str| {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    };
+    default(header::CACHE_CONTROL, "no-store");
+    default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    default(header::REFERRER_POLICY, "no-referrer");
+    default(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    if names {
+        default(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(HeaderName::from_static("x-request-id"), value);
+    }
+}
+
+fn new_id() -> String {
+    let mut bytes = [0_u8; 16];
+    // An id only has to tell requests apart; without randomness the rest of the server stops anyway.
+    let _ = getrandom::fill(&mut bytes);
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spelling_of_a_path() {
+        for good in ["/", "/api/v1/devices", "/enroll/ABCD-EFGH-J", "/apple/mdm", "/.well-known/com.apple.remotemanagement"] {
+            assert!(is_canonical(good), "{good}");
+        }
+        for bad in [
+            "//api/v1/devices", "/api//v1", "/./api", "/api/../api/v1", "/api/%2e/v1", "/api/v1/%64evices", "/api;x/v1",
+            "/api\\v1", "/api/v1/..", "", "*", "/api/v1/devices/\u{0}",
+        ] {
+            assert!(!is_canonical(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Counters of the HTTP edge, in Prometheus' text form, on their own plain listener.
+
+use crate::edge::Edge;
+use actix_web::{HttpResponse, web};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Upper ends of the duration buckets, seconds.
+const BUCKETS: [f64; 8] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// Requests by route. Labels are bounded: routes come from the table, methods and statuses from short lists.
+#[derive(Default)]
+pub struct Metrics {
+    requests: Mutex<BTreeMap<(String, &'static str, u16), Histogram>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Histogram {
+    buckets: [u64; BUCKETS.len()],
+    count: u64,
+    seconds: f64,
+}
+
+impl Metrics {
+    /// Counts one request.
+    pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
+        let method = match method {
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "POST" => "POST",
+            "PUT" => "PUT",
+            "DELETE" => "DELETE",
+            _ => "other",
+        };
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = requests.entry((route.to_owned(), method, status)).or_default();
+        let seconds = took.as_secs_f64();
+        for (bucket, end) in row.buckets.iter_mut().zip(BUCKETS) {
+            *bucket += u64::from(seconds <= end);
+        }
+        row.count += 1;
+        row.seconds += seconds;
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> String {
+        let mut out = String::from("# TYPE bellwether_build_info gauge\n");
+        let _ = writeln!(out, "bellwether_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+        out.push_str("# TYPE bellwether_http_request_duration_seconds histogram\n");
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((route, method, status), row) in requests.iter() {
+            let name = "bellwether_http_request_duration_seconds";
+            let labels = format!("route=\"{route}\",method=\"{method}\",status=\"{status}\"");
+            for (count, end) in row.buckets.iter().zip(BUCKETS) {
+                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {count}");
+            }
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", row.count);
+            let _ = writeln!(out, "{name}_sum{{{labels}}} {}", row.seconds);
+            let _ = writeln!(out, "{name}_count{{{labels}}} {}", row.count);
+        }
+        out
+    }
+}
+
+/// `GET /metrics` of the metrics listener.
+pub async fn page(edge: web::Data<Edge>) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(edge.metrics.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_cumulative() {
+        let metrics = Metrics::default();
+        metrics.request("/enroll/{code}", "GET", 200, Duration::from_millis(20));
+        metrics.request("/enroll/{code}", "GET", 200, Duration::from_secs(60));
+        metrics.request("none", "BREW", 404, Duration::ZERO);
+        let text = metrics.render();
+        assert!(text.contains("route=\"/enroll/{code}\",method=\"GET\",status=\"200\",le=\"0.01\"} 0"), "{text}");
+        assert!(text.contains("status=\"200\",le=\"0.05\"} 1"), "{text}");
+        assert!(text.contains("status=\"200\",le=\"+Inf\"} 2"), "{text}");
+        assert!(text.contains("method=\"other\",status=\"404\""), "{text}");
+    }
+}
