@@ -136,6 +136,9 @@ impl<'l> Builder<'l> {
             Value::Data(bytes) => bytes.len(),
             _ => 0,
         })?;
+        if matches!(&value, Value::Date(date) if !crate::xml::is_sound_date(*date)) {
+            return Err(Error::Xml("a date is outside the years 1 to 9999"));
+        }
         self.expects_value()?;
         self.attach(value)
     }

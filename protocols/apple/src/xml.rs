@@ -35,6 +35,9 @@ fn check(root: &Value) -> Result<(), Error> {
             Value::Real(number) if !number.is_finite() => {
                 return Err(Error::NotWritable("it contains a number that is not finite"));
             }
+            Value::Date(date) if !is_sound_date(*date) => {
+                return Err(Error::NotWritable("it contains a date outside the years 1 to 9999"));
+            }
             Value::Uid(_) => return Err(Error::NotWritable("it contains a UID")),
             _ => {}
         }
@@ -53,6 +56,17 @@ fn check_text(text: &str) -> Result<(), Error> {
 /// The characters of XML 1.0, section 2.2. `char` already excludes surrogates.
 pub(crate) fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
+}
+
+/// The years 1 to 9999: writing any other date as RFC 3339 panics in the `plist` crate.
+pub(crate) fn is_sound_date(date: plist::Date) -> bool {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    const SECONDS_BEFORE_1970: Duration = Duration::from_secs(62_135_596_800);
+    const SECONDS_AFTER_1970: Duration = Duration::from_secs(253_402_300_799);
+    match SystemTime::from(date).duration_since(UNIX_EPOCH) {
+        Ok(after) => after <= SECONDS_AFTER_1970,
+        Err(before) => before.duration() <= SECONDS_BEFORE_1970,
+    }
 }
 
 /// A dictionary under construction; an absent optional value leaves no key.

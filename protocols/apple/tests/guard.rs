@@ -16,6 +16,10 @@ fn guard(bytes: &[u8]) -> Result<Value, Error> {
     let begin = Instant::now();
     let result = parse(bytes, &Limits::default());
     assert!(begin.elapsed() < Duration::from_secs(20), "took {:?}", begin.elapsed());
+    if let Ok(value) = &result {
+        // Whatever is let in can be written again without a panic.
+        let _ = value.to_writer_xml(std::io::sink());
+    }
     result
 }
 
@@ -228,6 +232,35 @@ fn binary_values() {
     assert_eq!(items[4].as_dictionary().unwrap()["hi"].as_boolean(), Some(true));
 }
 
+/// The `plist` crate panics when it writes a date that RFC 3339 cannot express.
+#[test]
+fn dates_that_cannot_be_written() {
+    let dated = |seconds: f64| guard(&binary(&[[vec![0x33], seconds.to_be_bytes().to_vec()].concat()], 0));
+    for seconds in [0.0, -978_307_200.5, -63_113_904_000.0, 99_999_999_999.0] {
+        let date = dated(seconds).unwrap().as_date().unwrap();
+        assert!(!date.to_xml_format().is_empty());
+    }
+    for seconds in [-63_113_904_001.0, -99_999_999_999.0, 1.0e12, f64::MAX, f64::NEG_INFINITY] {
+        assert!(dated(seconds).is_err(), "{seconds}");
+    }
+    for text in [
+        "0000-01-01T00:00:00+23:00",
+        "9999-12-31T23:59:59-23:00",
+        "0000-06-01T00:00:00Z",
+        "9999-12-31T23:59:60Z",
+    ] {
+        assert!(document(&format!("<date>{text}</date>")).is_err(), "{text}");
+    }
+    let early = std::time::UNIX_EPOCH - Duration::from_secs(100_000_000_000);
+    let answers = [("LastCloudBackupDate".to_owned(), Value::Date(early.into()))].into_iter().collect();
+    let body = [("QueryResponses".to_owned(), Value::Dictionary(answers))].into_iter().collect();
+    assert!(bellwether_apple::answer::facts("DeviceInformation", &body).is_empty());
+    let command = [("RequestType", Value::from("A")), ("Date", Value::Date(early.into()))];
+    let command = command.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let raw = bellwether_apple::command::RawCommand::from_dictionary(command).unwrap();
+    assert!(bellwether_apple::command::Command::Raw(raw).encode("u").is_err());
+}
+
 #[test]
 fn binary_cycles_and_sharing() {
     assert_eq!(guard(&binary(&[vec![0xa1, 0]], 0)), Err(Error::TooDeep { limit: 32 }));
@@ -359,6 +392,12 @@ proptest! {
     fn damaged_trailers_never_panic(trailer in proptest::collection::vec(any::<u8>(), 26), body in proptest::collection::vec(any::<u8>(), 1..80)) {
         let list = [b"bplist00".as_slice(), &body, &[0; 6], &trailer].concat();
         let _ = guard(&list);
+    }
+
+    #[test]
+    fn dates_never_panic(text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,12})?(Z|z|[+-][0-2][0-9]:[0-6][0-9])", seconds in any::<u64>()) {
+        let _ = document(&format!("<date>{text}</date>"));
+        let _ = guard(&binary(&[[vec![0x33], seconds.to_be_bytes().to_vec()].concat()], 0));
     }
 
     /// Small, plausible trailers reach the object reader more often than random ones.

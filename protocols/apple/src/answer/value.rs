@@ -37,7 +37,9 @@ pub(super) fn read(value: &Value, kind: Kind) -> Option<Json> {
             serde_json::Number::from_f64(*number).map(Json::Number)
         }
         (Kind::Amount, Value::Integer(number)) => number.as_unsigned().map(Json::from),
-        (Kind::Date, Value::Date(date)) => Some(Json::from(date.to_xml_format())),
+        (Kind::Date, Value::Date(date)) if crate::xml::is_sound_date(*date) => {
+            Some(Json::from(date.to_xml_format()))
+        }
         (Kind::Data, Value::Data(bytes)) if bytes.len() <= MAX_DATA_BYTES => {
             Some(Json::from(STANDARD.encode(bytes)))
         }

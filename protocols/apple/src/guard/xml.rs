@@ -224,9 +224,7 @@ impl<'l> Document<'l> {
             Leaf::Key => return self.builder.key(text),
             Leaf::String => Value::String(text),
             Leaf::Data => Value::Data(data(text)?),
-            Leaf::Date => {
-                Value::Date(Date::from_xml_format(text.trim()).map_err(|_| Error::Xml("a date is wrong"))?)
-            }
+            Leaf::Date => Value::Date(date(text.trim())?),
             Leaf::Integer => Value::Integer(integer(text.trim())?),
             Leaf::Real => Value::Real(text.trim().parse().map_err(|_| Error::Xml("a real number is wrong"))?),
             Leaf::True | Leaf::False => {
@@ -291,6 +289,16 @@ impl<'l> Document<'l> {
 fn data(mut text: String) -> Result<Vec<u8>, Error> {
     text.retain(|c| !c.is_ascii_whitespace());
     STANDARD.decode(&text).map_err(|_| Error::Xml("data is not Base64"))
+}
+
+/// Apple writes `2026-11-22T02:29:44Z`. Other offsets are refused: the `plist` crate panics when one of
+/// them shifts a date out of the years it knows.
+fn date(text: &str) -> Result<Date, Error> {
+    let wrong = Error::Xml("a date is wrong");
+    if text.len() > 40 || !text.ends_with('Z') {
+        return Err(wrong);
+    }
+    Date::from_xml_format(text).map_err(|_| wrong)
 }
 
 /// Decimal, or hexadecimal with `0x`, from `i64::MIN` to `u64::MAX`.
