@@ -57,6 +57,14 @@ pub struct Secret {
     pub value: Opaque,
 }
 
+/// The answer itself as an XML property list, to be kept. It may hold secrets.
+///
+/// # Errors
+/// [`crate::Error::NotWritable`] when it holds what XML cannot carry.
+pub fn to_xml(body: &Dictionary) -> Result<Vec<u8>, crate::Error> {
+    crate::xml::encode(body.clone())
+}
+
 /// The facts in an acknowledged answer to a command of this type; none for types without facts.
 #[must_use]
 pub fn facts(request_type: &str, body: &Dictionary) -> Vec<Fact> {

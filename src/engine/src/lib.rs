@@ -1,1 +1,87 @@
 //! The use cases: enroll, check in, dispatch, command, audit, wake.
+//!
+//! Floor 3. The edge (`server`) calls [`Engine`]; the engine decodes with the protocol crates and does all
+//! cryptography before a transaction, then makes one `store.write`, and only after its COMMIT gives the answer back.
+//! Time, push services and the like come in through the ports of [`ports`].
+
+mod apple;
+mod audit;
+mod authorities;
+mod background;
+mod commands;
+mod devices;
+mod enrolling;
+mod error;
+mod idempotency;
+mod invitations;
+mod keys;
+mod offline;
+mod permit;
+pub mod ports;
+mod push;
+mod scep;
+mod setup;
+mod vault;
+mod views;
+mod wake;
+
+pub use apple::{AppleReply, AppleRequest};
+pub use bellwether_store::StoreConfig;
+pub use error::Error;
+pub use offline::{OfflineReport, verify_offline};
+pub use permit::{Allows, Caller, Denied, Permit, may};
+pub use ports::{Clock, PushIdentity, WakeOutcome, WakeTarget, Waker};
+pub use setup::{EngineConfig, TlsCaHandle};
+pub use views::*;
+
+use bellwether_model::{Platform, SiteId};
+use bellwether_store::Store;
+use bellwether_store::records::QueueRules;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, RwLock};
+use tokio::sync::Notify;
+
+/// The house's engine. One per process; cheap to share.
+pub struct Engine {
+    store: Store,
+    vault: vault::Vault,
+    clock: Arc<dyn Clock>,
+    settings: setup::Settings,
+    default_site: SiteId,
+    rules: QueueRules,
+    /// Authorities by id: certificate and opened key, made once.
+    authorities: RwLock<HashMap<bellwether_model::AuthorityId, Arc<authorities::LoadedAuthority>>>,
+    tls_ca: bellwether_certs::ca::TlsCa,
+    /// Key and certificate that sign what the server hands out (profiles).
+    signer: authorities::ProfileSigner,
+    wakers: RwLock<HashMap<Platform, Arc<dyn Waker>>>,
+    /// Enrollments that called, with the time; written in batches.
+    seen: Mutex<HashMap<(SiteId, bellwether_model::EnrollmentId), bellwether_model::Timestamp>>,
+    /// API keys that were used.
+    used_keys: Mutex<HashMap<bellwether_model::ApiKeyId, bellwether_model::Timestamp>>,
+    work: Notify,
+    /// This process's name in leases.
+    node: String,
+    setup_token: Mutex<Option<secrecy::SecretString>>,
+}
+
+impl Engine {
+    /// The site that exists from the first start.
+    pub fn default_site(&self) -> SiteId {
+        self.default_site
+    }
+
+    /// Whether the store answers.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let site = self.default_site;
+        self.store
+            .read(bellwether_store::Scope::System, move |tx| tx.site(site).map_err(Error::from))
+            .await?
+            .map(|_| ())
+            .ok_or_else(|| Error::Internal("the default site is gone".into()))
+    }
+
+    fn now(&self) -> bellwether_model::Timestamp {
+        self.clock.now()
+    }
+}

@@ -27,6 +27,19 @@ impl Tx<'_> {
         })
     }
 
+    /// Site. Ends what is left of a command that can no longer be done for this device (Q11), with the reason; what its
+    /// parts already answered stays.
+    pub fn command_give_up(&mut self, id: CommandId, now: Timestamp, note: &str) -> Result<bool, StoreError> {
+        self.in_site("command_give_up", |conn, site| {
+            let Some(command) = command_row(conn, site, &id.raw())? else { return Ok(false) };
+            if CommandState::cooked(command.state.clone())?.is_terminal() {
+                return Ok(false);
+            }
+            end(conn, site, &command, PartState::Cancelled, note, now)?;
+            Ok(true)
+        })
+    }
+
     /// Site. A held command is queued from now on; whether it was held.
     pub fn command_release(&mut self, id: CommandId) -> Result<bool, StoreError> {
         self.in_site("command_release", |conn, site| {

@@ -1,0 +1,256 @@
+//! Who is calling: possession of a device key, proven before anything of the body is believed.
+
+use super::{AppleRequest, Refused};
+use crate::error::Error;
+use crate::{Engine, audit};
+use bellwether_apple::ChannelIds;
+use bellwether_certs::{cms, hash};
+use bellwether_model::device::IdentityState;
+use bellwether_model::time::{DAY, MINUTE};
+use bellwether_model::{Actor, EnrollmentState, EventKind, SiteId};
+use bellwether_store::Scope;
+use bellwether_store::records::{Device, Enrollment, Identity};
+use secrecy::ExposeSecret as _;
+
+/// An expired identity is still heard for so long: a device that lay in a drawer can only be given a new one over the
+/// channel that the old one proves.
+const EXPIRED_GRACE: i64 = 30 * DAY;
+/// Refusals from one source that are audited per minute.
+const AUDITED_REFUSALS: i32 = 20;
+
+/// A certificate of ours whose key signed this request. Not yet a device.
+pub(super) struct Proven {
+    pub site: SiteId,
+    pub identity: Identity,
+    pub enrollment: Option<Enrollment>,
+}
+
+/// An enrollment that proved itself in this request: the only key to a queue.
+pub(super) struct Authenticated {
+    pub site: SiteId,
+    pub identity: Identity,
+    pub enrollment: Enrollment,
+    pub device: Device,
+}
+
+impl Engine {
+    pub(super) async fn identify(&self, request: &AppleRequest) -> Result<Proven, Refused> {
+        let signer = match &request.signature {
+            Some(header) => {
+                let cms = cms::decode_mdm_signature_header(header.expose_secret())
+                    .map_err(|e| Refused::Malformed(format!("Mdm-Signature: {e}")))?;
+                let signer = cms::verify_detached(&cms, &request.body)
+                    .map_err(|e| Refused::Malformed(format!("Mdm-Signature: {e}")))?;
+                Some(signer)
+            }
+            None => None,
+        };
+        if self.settings.apple_require_client_certificate && request.tls_certificate.is_none() {
+            return Err(Refused::Malformed("no client certificate, and this server requires one".into()));
+        }
+        let certificate = match (&signer, &request.tls_certificate) {
+            (Some(signer), Some(tls)) if signer.cert_der != *tls => {
+                return Err(Refused::Forbidden("signature and TLS show different certificates".into()));
+            }
+            (Some(signer), _) => &signer.cert_der,
+            (None, Some(tls)) => tls,
+            (None, None) => {
+                return Err(Refused::Malformed("no Mdm-Signature and no client certificate".into()));
+            }
+        };
+        let fingerprint = hash::sha256(certificate);
+        let known = self
+            .store
+            .read(Scope::System, move |tx| tx.known_identity(&fingerprint).map_err(Error::from))
+            .await?
+            .ok_or_else(|| Refused::Forbidden("the certificate was not issued by this server".into()))?;
+        let identity = known.identity;
+        let now = self.now();
+        match identity.state {
+            IdentityState::Revoked | IdentityState::Replaced => {
+                return Err(Refused::Forbidden(format!("identity {} is {}", identity.id, identity.state)));
+            }
+            IdentityState::Issued | IdentityState::Live | IdentityState::Staged => {}
+        }
+        if identity.not_after.plus(EXPIRED_GRACE) <= now {
+            return Err(Refused::Forbidden(format!("identity {} expired long ago", identity.id)));
+        }
+        Ok(Proven { site: known.site_id, identity, enrollment: known.enrollment })
+    }
+
+    /// The enrollment behind a proven identity, if it is the one that the body speaks for.
+    pub(super) async fn authenticated(
+        &self,
+        proven: Proven,
+        ids: &ChannelIds,
+    ) -> Result<Authenticated, Refused> {
+        let Proven { site, identity, enrollment } = proven;
+        let enrollment = enrollment.ok_or_else(|| {
+            Refused::Forbidden(format!("identity {} has not authenticated yet", identity.id))
+        })?;
+        let mine = match identity.state {
+            IdentityState::Live => enrollment.identity_id == identity.id,
+            IdentityState::Staged => enrollment.staged_identity_id == Some(identity.id),
+            // A SCEP renewal signed by the old key: the next request simply carries the new certificate.
+            IdentityState::Issued => identity.challenge_id.is_none(),
+            IdentityState::Replaced | IdentityState::Revoked => false,
+        };
+        if !mine {
+            return Err(Refused::Forbidden(format!(
+                "identity {} ({}) is not the one pinned to enrollment {}",
+                identity.id, identity.state, enrollment.id
+            )));
+        }
+        let device_id = enrollment.device_id;
+        let device = self
+            .store
+            .read(Scope::Site(site), move |tx| tx.device(device_id).map_err(Error::from))
+            .await?
+            .ok_or_else(|| Error::Internal(format!("enrollment {} has no device", enrollment.id)))?;
+        if device.hardware_id != ids.device.as_str() {
+            return Err(Refused::Forbidden(format!(
+                "the identity of enrollment {} was used in the name of another device",
+                enrollment.id
+            )));
+        }
+        self.note_seen(site, enrollment.id);
+        Ok(Authenticated { site, identity, enrollment, device })
+    }
+
+    /// An authenticated enrollment that may be given commands and secrets.
+    pub(super) async fn commanded(&self, proven: Proven, ids: &ChannelIds) -> Result<Authenticated, Refused> {
+        let mut caller = self.authenticated(proven, ids).await?;
+        if caller.enrollment.state == EnrollmentState::Ended && caller.identity.state == IdentityState::Live {
+            caller = self.revive_unwiped(caller).await?;
+        }
+        match caller.enrollment.state {
+            EnrollmentState::Active | EnrollmentState::Unproven => {}
+            state => {
+                return Err(Refused::Forbidden(format!("enrollment {} is {state}", caller.enrollment.id)));
+            }
+        }
+        if caller.identity.state == IdentityState::Issued {
+            caller = self.adopt_renewed(caller).await?;
+        }
+        Ok(caller)
+    }
+
+    /// The old key vouched for this one at SCEP, and now it was seen: it is the live identity, the old one is done.
+    async fn adopt_renewed(&self, mut caller: Authenticated) -> Result<Authenticated, Refused> {
+        let now = self.now();
+        let (enrollment, identity) = (caller.enrollment.id, caller.identity.id);
+        let entry = audit::entry(
+            now,
+            &Self::device_actor(enrollment),
+            EventKind::IdentityRenewed,
+            &format!("identity:{identity}"),
+            None,
+            None,
+        )?;
+        let (enrollment, identity) = self
+            .store
+            .write(Scope::Site(caller.site), move |tx| {
+                let mut row = tx.enrollment(enrollment)?.ok_or(Error::NotFound("enrollment"))?;
+                let mut new = tx.identity(identity)?.ok_or(Error::NotFound("identity"))?;
+                if new.state == IdentityState::Issued && row.state != EnrollmentState::Ended {
+                    replace_identity(tx, &mut row, &mut new)?;
+                    tx.audit_append(&entry)?;
+                }
+                Ok::<_, Error>((row, new))
+            })
+            .await?;
+        caller.enrollment = enrollment;
+        caller.identity = identity;
+        Ok(caller)
+    }
+
+    /// A device that acknowledged a wipe and still calls with the same identity was not wiped. Losing it would be
+    /// worse: it is taken back, so that it can be wiped again.
+    async fn revive_unwiped(&self, mut caller: Authenticated) -> Result<Authenticated, Refused> {
+        if caller.enrollment.end_reason.as_deref() != Some(super::report::WIPED) {
+            return Ok(caller);
+        }
+        let now = self.now();
+        let id = caller.enrollment.id;
+        let entry = audit::entry(
+            now,
+            &Self::device_actor(id),
+            EventKind::EnrollmentActivated,
+            &format!("enrollment:{id}"),
+            None,
+            Some(
+                serde_json::json!({ "reason": "it acknowledged a wipe and still answers: it was not erased" }),
+            ),
+        )?;
+        caller.enrollment = self
+            .store
+            .write(Scope::Site(caller.site), move |tx| {
+                let mut row = tx.enrollment(id)?.ok_or(Error::NotFound("enrollment"))?;
+                if row.state == EnrollmentState::Ended && tx.living_enrollment(row.device_id)?.is_none() {
+                    row.state = EnrollmentState::Active;
+                    row.ended_at = None;
+                    row.end_reason = None;
+                    tx.enrollment_update(&row)?;
+                    for mut channel in tx.channels(id)? {
+                        channel.enabled = channel.push_token.is_some();
+                        tx.channel_update(&channel)?;
+                    }
+                    tx.audit_append(&entry)?;
+                }
+                Ok::<_, Error>(row)
+            })
+            .await?;
+        Ok(caller)
+    }
+
+    /// A refused device request is an audit entry; a flood of them is not a flood of entries.
+    pub(super) async fn note_device_refusal(&self, status: u16, reason: &str, source: Option<&str>) {
+        tracing::info!(status, reason, source, "apple request refused");
+        let now = self.now();
+        let bucket = format!("device-refused:{}", source.unwrap_or("unknown"));
+        let details = serde_json::json!({ "status": status, "reason": reason });
+        let Ok(entry) =
+            audit::entry(now, &Actor::Anonymous, EventKind::DeviceRefused, "apple", source, Some(details))
+        else {
+            return;
+        };
+        let written = self
+            .store
+            .write(Scope::Site(self.default_site), move |tx| {
+                if tx.rate_bump(&bucket, now, MINUTE)? <= AUDITED_REFUSALS {
+                    tx.audit_append(&entry)?;
+                }
+                Ok::<_, Error>(())
+            })
+            .await;
+        if let Err(error) = written {
+            tracing::warn!(%error, "a refusal could not be audited");
+        }
+    }
+
+    pub(crate) fn note_seen(&self, site: SiteId, enrollment: bellwether_model::EnrollmentId) {
+        let now = self.now();
+        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert((site, enrollment), now);
+    }
+}
+
+/// Pins `new` to the enrollment; what was pinned before is replaced.
+pub(super) fn replace_identity(
+    tx: &mut bellwether_store::Tx<'_>,
+    enrollment: &mut Enrollment,
+    new: &mut Identity,
+) -> Result<(), Error> {
+    if let Some(mut old) = tx.identity(enrollment.identity_id)?
+        && old.id != new.id
+        && old.state == IdentityState::Live
+    {
+        old.state = IdentityState::Replaced;
+        tx.identity_update(&old)?;
+    }
+    new.state = IdentityState::Live;
+    tx.identity_update(new)?;
+    enrollment.identity_id = new.id;
+    enrollment.staged_identity_id = None;
+    tx.enrollment_update(enrollment)?;
+    Ok(())
+}

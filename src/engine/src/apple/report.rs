@@ -1,0 +1,550 @@
+//! Command reports: an answer in, the next command out, in one transaction.
+
+use super::checkin::{UNLOCK_TOKEN, channel_key};
+use super::identify::{Authenticated, Proven};
+use super::render::{Material, render};
+use super::{AppleReply, Refused, plan};
+use crate::commands::RECOVERY_LOCK;
+use crate::error::Error;
+use crate::vault::new_uuid;
+use crate::{Engine, audit, enrolling};
+use bellwether_apple::Opaque;
+use bellwether_apple::answer::{self, SecretKind};
+use bellwether_apple::checkin::{ErrorItem, Report, Status};
+use bellwether_model::lifecycle::{AnswerVerdict, Outcome};
+use bellwether_model::time::MINUTE;
+use bellwether_model::{
+    ChannelId, CommandState, DeliveryId, EnrollmentId, EventKind, Fact, Intent, PartId, Timestamp,
+};
+use bellwether_store::records::QueueRules;
+use bellwether_store::records::{Answered, Candidate, Channel, Escrow, Event, HandOver, Peek, Reply, Sealed};
+use bellwether_store::{Scope, Tx};
+use secrecy::ExposeSecret as _;
+
+/// Why an enrollment ended when the device said that it erases itself.
+pub(super) const WIPED: &str = "wiped";
+/// How often a poll looks for another command when the queue moved under it.
+const MAX_MOVES: usize = 6;
+/// When to wake a device again that said NotNow but not as its last word.
+const NOT_NOW_WAKE: i64 = 30 * MINUTE;
+/// A larger answer is not kept whole; its facts are.
+const MAX_KEPT_ANSWER: usize = 4 * 1024 * 1024;
+
+/// The answer in a report, made ready before the transaction.
+struct Incoming {
+    part: PartId,
+    reply: Reply,
+    facts: Vec<Fact>,
+    escrow: Vec<Escrow>,
+    /// The device said that it erases itself.
+    wiped: bool,
+    /// A new recovery lock is in force.
+    rotated: Option<Escrow>,
+}
+
+impl Engine {
+    pub(super) async fn report(&self, proven: Proven, report: Report) -> Result<AppleReply, Refused> {
+        let caller = self.commanded(proven, &report.ids).await?;
+        let (kind, user_key) = channel_key(&report.ids);
+        let (site, enrollment) = (caller.site, caller.enrollment.id);
+        let now = self.now();
+        let answered = outcome(report.status);
+        let part = report.command_uuid.as_deref().and_then(|u| u.trim().parse::<PartId>().ok());
+        let answering = answered.zip(part).map(|(outcome, part)| (part, outcome));
+        let skip_not_now = report.status == Status::NotNow;
+        let rules = self.rules;
+        let peek = Peek { now, answering, skip_not_now };
+        let seen = self
+            .store
+            .read(Scope::Site(site), move |tx| {
+                let Some(channel) = tx.channel_find(enrollment, kind, &user_key)? else {
+                    return Ok::<_, Error>(None);
+                };
+                let candidate = if channel.enabled { tx.peek(channel.id, &peek, &rules)? } else { None };
+                let part = match answering {
+                    Some((id, _)) => tx.part(id)?,
+                    None => None,
+                };
+                Ok(Some((channel, candidate, part)))
+            })
+            .await?;
+        let Some((channel, mut candidate, answered_part)) = seen else {
+            // A user who never sent a TokenUpdate has no queue; the poll is answered and forgotten.
+            return Ok(AppleReply::empty());
+        };
+        let mut incoming = match answering {
+            Some((id, outcome)) => {
+                let request = answered_part.as_ref().map(|p| p.request.as_str());
+                Some(self.incoming(&caller, &report, id, outcome, request, now).await?)
+            }
+            None => None,
+        };
+        if answered.is_some() && answering.is_none() {
+            tracing::info!(enrollment = %enrollment, "a report names no command of this server");
+        }
+        let word = Word { answered: report.status != Status::Idle, not_now: skip_not_now };
+        if incoming.is_none() && candidate.is_none() && quiet(&channel, word) {
+            return Ok(AppleReply::empty());
+        }
+        for _ in 0..MAX_MOVES {
+            let ready = match &candidate {
+                Some(candidate) => match self.bytes_for(&caller, candidate).await? {
+                    Some(ready) => Some(ready),
+                    // It can no longer be done; it was ended with a reason. Look again.
+                    None => None,
+                },
+                None => None,
+            };
+            let dropped = candidate.is_some() && ready.is_none();
+            let turn = self.turn(&caller, &channel, incoming.take(), ready, word, peek, dropped).await?;
+            match turn {
+                Turn::Send(bytes) => return Ok(AppleReply::plist(bytes)),
+                Turn::Done => return Ok(AppleReply::empty()),
+                Turn::Moved(next) => candidate = *next,
+            }
+        }
+        // Somebody edits this queue faster than we look; the device is woken again.
+        self.work.notify_one();
+        Ok(AppleReply::empty())
+    }
+
+    /// Reads an answer: facts, secrets, and the sealed whole.
+    async fn incoming(
+        &self,
+        caller: &Authenticated,
+        report: &Report,
+        part: PartId,
+        outcome: Outcome,
+        request: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Incoming, Error> {
+        let (site, enrollment) = (caller.site, caller.enrollment.id);
+        let done = outcome == Outcome::Acknowledged;
+        let device_channel = report.ids.user_key().is_none();
+        let mut facts = Vec::new();
+        let mut escrow = Vec::new();
+        if let Some(request) = request.filter(|_| done) {
+            if device_channel {
+                // A user's answers never overwrite facts of the device.
+                for fact in answer::facts(request, &report.body) {
+                    facts.push(Fact { key: fact.key, value: fact.value, reported_at: now });
+                }
+            }
+            for secret in answer::secrets(request, &report.body) {
+                let field = secret_field(secret.kind);
+                let value = self.vault.seal(
+                    site,
+                    "enrollment",
+                    enrollment.as_bytes(),
+                    field,
+                    secret.value.expose(),
+                )?;
+                escrow.push(Escrow { enrollment_id: enrollment, field: field.into(), value, stored_at: now });
+            }
+        }
+        let raw = answer::to_xml(&report.body).unwrap_or_default();
+        let kept = (!raw.is_empty() && raw.len() <= MAX_KEPT_ANSWER)
+            .then(|| self.vault.seal(site, "part", part.as_bytes(), "answer", &raw))
+            .transpose()?;
+        let error = (outcome == Outcome::Failed).then(|| error_json(report.status, &report.error_chain));
+        let rotated = match (done, request) {
+            (true, Some("SetRecoveryLock")) => self.rotated_password(caller, part, now).await?,
+            _ => None,
+        };
+        Ok(Incoming {
+            part,
+            reply: Reply { outcome, answer: kept, error },
+            facts,
+            escrow,
+            wiped: done && request == Some("EraseDevice"),
+            rotated,
+        })
+    }
+
+    /// The password that an acknowledged SetRecoveryLock put in force.
+    async fn rotated_password(
+        &self,
+        caller: &Authenticated,
+        part: PartId,
+        now: Timestamp,
+    ) -> Result<Option<Escrow>, Error> {
+        let (site, enrollment) = (caller.site, caller.enrollment.id);
+        let command = self
+            .store
+            .read(Scope::Site(site), move |tx| {
+                Ok::<_, Error>(match tx.part(part)? {
+                    Some(part) => tx.command(part.command_id)?,
+                    None => None,
+                })
+            })
+            .await?;
+        let Some(command) = command.filter(|c| c.enrollment_id == enrollment) else { return Ok(None) };
+        let stored = self.open_intent(site, &command).await?.0;
+        let Some(password) = stored.password.as_deref() else { return Ok(None) };
+        let value =
+            self.vault.seal(site, "enrollment", enrollment.as_bytes(), RECOVERY_LOCK, password.as_bytes())?;
+        Ok(Some(Escrow { enrollment_id: enrollment, field: RECOVERY_LOCK.into(), value, stored_at: now }))
+    }
+
+    /// The wire bytes of a candidate: frozen ones, or rendered now. `None`: it can no longer be done (Q11) and was
+    /// cancelled with the reason.
+    async fn bytes_for(&self, caller: &Authenticated, candidate: &Candidate) -> Result<Option<Ready>, Error> {
+        let site = caller.site;
+        let part = candidate.part.id;
+        if let Some(wire) = &candidate.part.wire {
+            let opened = self.vault.open(site, "part", part.as_bytes(), "wire", wire)?;
+            return Ok(Some(Ready {
+                part,
+                wire: opened.expose_secret().clone(),
+                sealed: None,
+                first: false,
+            }));
+        }
+        let rendered = self.rendered(caller, candidate).await;
+        match rendered {
+            Ok(wire) => {
+                let sealed = self.vault.seal(site, "part", part.as_bytes(), "wire", &wire)?;
+                Ok(Some(Ready { part, wire, sealed: Some(sealed), first: candidate.part.sends == 0 }))
+            }
+            Err(Error::CannotDo(reason) | Error::Invalid(reason)) => {
+                self.drop_command(caller, candidate, &reason).await?;
+                Ok(None)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn rendered(&self, caller: &Authenticated, candidate: &Candidate) -> Result<Vec<u8>, Error> {
+        let site = caller.site;
+        let (stored, intent) = self.open_intent(site, &candidate.command).await?;
+        let kind = {
+            let id = candidate.command.channel_id;
+            self.store
+                .read(Scope::Site(site), move |tx| tx.channel(id).map_err(Error::from))
+                .await?
+                .map(|c| c.kind)
+                .unwrap_or(bellwether_model::ChannelKind::Device)
+        };
+        plan(&intent, &caller.device, &caller.enrollment, kind)?;
+        let id = caller.enrollment.id;
+        let unlock_token = match intent {
+            Intent::ClearPasscode => self.escrowed(site, id, UNLOCK_TOKEN).await?,
+            _ => None,
+        };
+        let current_recovery_lock = match intent {
+            Intent::RotateSecret { .. } => self.escrowed(site, id, RECOVERY_LOCK).await?,
+            _ => None,
+        };
+        render(
+            &stored,
+            &intent,
+            &candidate.part.request,
+            candidate.part.id,
+            Material {
+                site,
+                organization: &self.settings.organization,
+                device: &caller.device,
+                unlock_token,
+                current_recovery_lock,
+            },
+        )
+    }
+
+    async fn escrowed(
+        &self,
+        site: bellwether_model::SiteId,
+        enrollment: EnrollmentId,
+        field: &'static str,
+    ) -> Result<Option<Opaque>, Error> {
+        let row = self
+            .store
+            .read(Scope::Site(site), move |tx| tx.escrow(enrollment, field).map_err(Error::from))
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let opened = self.vault.open(site, "enrollment", enrollment.as_bytes(), field, &row.value)?;
+        Ok((!opened.expose_secret().is_empty()).then(|| Opaque::from(opened.expose_secret().as_slice())))
+    }
+
+    async fn drop_command(
+        &self,
+        caller: &Authenticated,
+        candidate: &Candidate,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let (id, now) = (candidate.command.id, self.now());
+        let details = serde_json::json!({ "kind": candidate.command.kind, "reason": reason });
+        let entry = audit::entry(
+            now,
+            &bellwether_model::Actor::Server("dispatch".into()),
+            EventKind::CommandCancelled,
+            &format!("command:{id}"),
+            None,
+            Some(details),
+        )?;
+        let reason = reason.to_owned();
+        self.store
+            .write(Scope::Site(caller.site), move |tx| {
+                tx.command_give_up(id, now, &reason)?;
+                tx.audit_append(&entry).map_err(Error::from)
+            })
+            .await
+    }
+
+    /// The one transaction of a poll.
+    #[expect(clippy::too_many_arguments, reason = "they are the poll; a struct would only rename them")]
+    async fn turn(
+        &self,
+        caller: &Authenticated,
+        channel: &Channel,
+        incoming: Option<Incoming>,
+        ready: Option<Ready>,
+        word: Word,
+        peek: Peek,
+        dropped: bool,
+    ) -> Result<Turn, Error> {
+        let rules = self.rules;
+        let delivery = DeliveryId(new_uuid(peek.now)?);
+        let turn = Poll {
+            now: peek.now,
+            enrollment: caller.enrollment.id,
+            device: caller.device.id,
+            channel: channel.id,
+            event: audit::event(peek.now, EventKind::CommandChanged, "", &serde_json::json!({}))?,
+            sent: audit::event(peek.now, EventKind::CommandSent, "", &serde_json::json!({}))?,
+            wiped: audit::entry(
+                peek.now,
+                &Self::device_actor(caller.enrollment.id),
+                EventKind::EnrollmentEnded,
+                &format!("enrollment:{}", caller.enrollment.id),
+                None,
+                Some(serde_json::json!({ "reason": WIPED })),
+            )?,
+        };
+        let offer = ready.as_ref().map(|r| (r.part, r.sealed.clone()));
+        let first = ready.as_ref().is_some_and(|r| r.first);
+        let outcome = self
+            .store
+            .write(Scope::Site(caller.site), move |tx| {
+                if let Some(incoming) = &incoming
+                    && take_answer(tx, &turn, incoming, &rules)?
+                {
+                    // Erased: nothing more is said to this enrollment.
+                    return Ok::<_, Error>(Next::Done);
+                }
+                tx.session_word(turn.channel, word.not_now)?;
+                // After the answer the queue is as it is: nothing is being answered any more.
+                let after = Peek { answering: None, ..peek };
+                let Some((part, sealed)) = &offer else {
+                    let next = tx.peek(turn.channel, &after, &rules)?;
+                    if let Some(next) = next
+                        && !dropped_again(dropped, &next)
+                    {
+                        return Ok(Next::Moved(Box::new(Some(next))));
+                    }
+                    settle_wake(tx, &turn, word)?;
+                    return Ok(Next::Done);
+                };
+                match tx.hand_over(turn.channel, delivery, &[(*part, sealed.clone())], &after, &rules)? {
+                    HandOver::Done { .. } => {
+                        if first {
+                            note_sent(tx, &turn, *part)?;
+                        }
+                        Ok(Next::Send)
+                    }
+                    HandOver::Moved => {
+                        let next = tx.peek(turn.channel, &after, &rules)?;
+                        if next.is_none() {
+                            settle_wake(tx, &turn, word)?;
+                            return Ok(Next::Done);
+                        }
+                        Ok(Next::Moved(Box::new(next)))
+                    }
+                }
+            })
+            .await?;
+        Ok(match outcome {
+            Next::Done => Turn::Done,
+            Next::Moved(next) => Turn::Moved(next),
+            Next::Send => Turn::Send(ready.map(|r| r.wire).unwrap_or_default()),
+        })
+    }
+}
+
+/// A candidate with its bytes.
+struct Ready {
+    part: PartId,
+    wire: Vec<u8>,
+    /// To be frozen with the first send.
+    sealed: Option<Sealed>,
+    first: bool,
+}
+
+/// What a poll came to.
+enum Turn {
+    Send(Vec<u8>),
+    Moved(Box<Option<Candidate>>),
+    Done,
+}
+
+enum Next {
+    Send,
+    Moved(Box<Option<Candidate>>),
+    Done,
+}
+
+#[derive(Clone, Copy)]
+struct Word {
+    answered: bool,
+    not_now: bool,
+}
+
+struct Poll {
+    now: Timestamp,
+    enrollment: EnrollmentId,
+    device: bellwether_model::DeviceId,
+    channel: ChannelId,
+    event: Event,
+    sent: Event,
+    wiped: bellwether_store::records::AuditEntry,
+}
+
+/// Whether an idle poll with an empty queue leaves nothing to write: the common case, which costs no transaction.
+fn quiet(channel: &Channel, word: Word) -> bool {
+    !word.answered && !channel.last_was_not_now && channel.wake_due_at.is_none() && channel.wake_attempts == 0
+}
+
+fn dropped_again(dropped: bool, next: &Candidate) -> bool {
+    // A command that cannot be rendered was given up in its own transaction; seeing it again would loop.
+    dropped && next.part.wire.is_none() && next.command.state.is_terminal()
+}
+
+/// Takes an answer in; whether the device said that it erases itself.
+fn take_answer(tx: &mut Tx<'_>, poll: &Poll, incoming: &Incoming, rules: &QueueRules) -> Result<bool, Error> {
+    let answered = tx.answer(poll.channel, incoming.part, &incoming.reply, poll.now, rules)?;
+    note_answer(tx, poll, incoming, &answered)?;
+    if answered.verdict != AnswerVerdict::Applied {
+        return Ok(false);
+    }
+    if !incoming.facts.is_empty() {
+        tx.facts_put(poll.device, &incoming.facts)?;
+        update_device(tx, poll, &incoming.facts)?;
+    }
+    for row in incoming.escrow.iter().chain(&incoming.rotated) {
+        tx.escrow_put(row)?;
+    }
+    let returns =
+        answered.command.as_ref().is_some_and(|c| c.guarantee == bellwether_model::Guarantee::AtMostOnce);
+    if incoming.wiped && !returns {
+        let enrollment = tx.enrollment(poll.enrollment)?.ok_or(Error::NotFound("enrollment"))?;
+        enrolling::end(tx, enrollment, poll.now, WIPED)?;
+        tx.audit_append(&poll.wiped)?;
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+fn note_answer(tx: &mut Tx<'_>, poll: &Poll, incoming: &Incoming, answered: &Answered) -> Result<(), Error> {
+    let mut event = poll.event.clone();
+    event.kind = match answered.verdict {
+        AnswerVerdict::Duplicate => return Ok(()),
+        AnswerVerdict::Conflict => EventKind::AnswerConflict,
+        AnswerVerdict::Unknown => EventKind::AnswerUnknown,
+        AnswerVerdict::Applied => EventKind::CommandChanged,
+    };
+    let (state, before) = (answered.command.as_ref().map(|c| c.state), answered.before);
+    if answered.verdict == AnswerVerdict::Applied && state == before && state != Some(CommandState::NotNow) {
+        return Ok(());
+    }
+    event.subject = match &answered.command {
+        Some(command) => format!("command:{}", command.id),
+        None => format!("enrollment:{}", poll.enrollment),
+    };
+    event.data = serde_json::json!({
+        "device": poll.device, "enrollment": poll.enrollment, "part": incoming.part,
+        "request": answered.request, "answer": incoming.reply.outcome, "state": state, "before": before,
+    })
+    .to_string();
+    Ok(tx.event_append(&event)?)
+}
+
+fn note_sent(tx: &mut Tx<'_>, poll: &Poll, part: PartId) -> Result<(), Error> {
+    let Some(part) = tx.part(part)? else { return Ok(()) };
+    let mut event = poll.sent.clone();
+    event.subject = format!("command:{}", part.command_id);
+    event.data = serde_json::json!({
+        "device": poll.device, "enrollment": poll.enrollment, "part": part.id, "request": part.request,
+    })
+    .to_string();
+    Ok(tx.event_append(&event)?)
+}
+
+/// The few facts that the device's own row shows.
+fn update_device(tx: &mut Tx<'_>, poll: &Poll, facts: &[Fact]) -> Result<(), Error> {
+    let Some(mut device) = tx.device(poll.device)? else { return Ok(()) };
+    let before = device.clone();
+    for fact in facts {
+        let text = || fact.value.as_str().map(str::to_owned);
+        match fact.key.as_str() {
+            "device.name" => device.name = text().or(device.name),
+            "device.model-name" | "model-name" => device.model = text().or(device.model),
+            "os.version" => device.os_version = text().or(device.os_version),
+            "os.build" => device.os_build = text().or(device.os_build),
+            "serial-number" | "device.serial-number" => device.serial = text().or(device.serial),
+            "device.product-name" | "product-name" => device.product = text().or(device.product),
+            "supervised" | "device.supervised" => {
+                device.supervised = fact.value.as_bool().or(device.supervised)
+            }
+            _ => {}
+        }
+    }
+    if device != before {
+        tx.device_update(&device)?;
+    }
+    Ok(())
+}
+
+/// The session ends here. A device whose last word was NotNow calls again by itself; one that said NotNow earlier and
+/// something else last does not, so it is woken again.
+fn settle_wake(tx: &mut Tx<'_>, poll: &Poll, word: Word) -> Result<(), Error> {
+    let Some(mut channel) = tx.channel(poll.channel)? else { return Ok(()) };
+    let waiting = tx.pending_count(poll.channel)? > 0;
+    let due = if waiting && !word.not_now { Some(poll.now.plus(NOT_NOW_WAKE)) } else { None };
+    if channel.wake_due_at != due || channel.wake_attempts != 0 {
+        channel.wake_due_at = due;
+        channel.wake_attempts = 0;
+        tx.channel_update(&channel)?;
+    }
+    Ok(())
+}
+
+fn outcome(status: Status) -> Option<Outcome> {
+    match status {
+        Status::Idle => None,
+        Status::Acknowledged => Some(Outcome::Acknowledged),
+        Status::Error | Status::CommandFormatError => Some(Outcome::Failed),
+        Status::NotNow => Some(Outcome::NotNow),
+    }
+}
+
+fn error_json(status: Status, chain: &[ErrorItem]) -> String {
+    let chain: Vec<serde_json::Value> = chain
+        .iter()
+        .map(|item| {
+            serde_json::json!({
+                "code": item.code, "domain": item.domain, "localized": item.localized, "us_english": item.us_english,
+            })
+        })
+        .collect();
+    serde_json::json!({ "status": status.as_str(), "chain": chain }).to_string()
+}
+
+fn secret_field(kind: SecretKind) -> &'static str {
+    match kind {
+        SecretKind::FileVaultRecoveryKeyCms => "filevault-key-cms",
+        SecretKind::FileVaultDeviceKey => "filevault-device-key",
+        SecretKind::RotatedFileVaultKeyCms => "filevault-rotated-key-cms",
+        SecretKind::UnlockToken => UNLOCK_TOKEN,
+        SecretKind::ActivationLockBypassCode => "activation-lock-bypass-code",
+        _ => "secret",
+    }
+}

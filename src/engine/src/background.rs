@@ -1,0 +1,97 @@
+//! Work that nobody waits for: batched "last seen", expiry, retention.
+
+use crate::Engine;
+use crate::error::Error;
+use bellwether_model::time::DAY;
+use bellwether_model::{EventKind, Timestamp};
+use bellwether_store::Scope;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// Rows per transaction.
+const CHUNK: usize = 400;
+/// Finished commands are kept for so long.
+const KEEP_COMMANDS: i64 = 180 * DAY;
+/// Stored answers to idempotency keys.
+const KEEP_IDEMPOTENT: i64 = 2 * DAY;
+/// How long a waiting node sleeps at most: NOTIFY may get lost, another node may have queued the work.
+const POLL: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Returns when a wake or a job was requested here, or after a second.
+    pub async fn wait_for_work(&self) {
+        let _ = tokio::time::timeout(POLL, self.work.notified()).await;
+    }
+
+    /// Writes who called since the last time. No row is written on every poll.
+    pub async fn flush_last_seen(&self) -> Result<(), Error> {
+        let seen: Vec<_> = {
+            let mut map = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            map.drain().map(|((site, id), at)| (site, id, at)).collect()
+        };
+        for chunk in seen.chunks(CHUNK) {
+            let chunk = chunk.to_vec();
+            self.store
+                .write(Scope::System, move |tx| tx.touch_enrollments(&chunk).map_err(Error::from))
+                .await?;
+        }
+        let used: Vec<_> = {
+            let mut map = self.used_keys.lock().unwrap_or_else(PoisonError::into_inner);
+            map.drain().collect()
+        };
+        for chunk in used.chunks(CHUNK) {
+            let chunk: Vec<_> = chunk.to_vec();
+            self.store
+                .write(Scope::System, move |tx| {
+                    for (id, at) in &chunk {
+                        tx.api_key_touch(*id, *at)?;
+                    }
+                    Ok::<_, Error>(())
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Ends what is past its time and deletes what is past its use.
+    pub async fn housekeep_once(&self) -> Result<(), Error> {
+        let now = self.now();
+        loop {
+            let limit = CHUNK as i64;
+            let expired = self.store.write(Scope::System, move |tx| expire(tx, now, limit)).await?;
+            if expired < CHUNK {
+                break;
+            }
+        }
+        loop {
+            let before = now.plus(-KEEP_COMMANDS);
+            let purged = self
+                .store
+                .write(Scope::System, move |tx| tx.purge_finished(before, CHUNK as i64).map_err(Error::from))
+                .await?;
+            if purged < CHUNK as i64 {
+                break;
+            }
+        }
+        let before = now.plus(-KEEP_IDEMPOTENT);
+        self.store.write(Scope::System, move |tx| tx.idempotent_purge(before).map_err(Error::from)).await?;
+        Ok(())
+    }
+}
+
+fn expire(tx: &mut bellwether_store::Tx<'_>, now: Timestamp, limit: i64) -> Result<usize, Error> {
+    let expired = tx.expire_due(now, limit)?;
+    for (site, id) in &expired {
+        let event = bellwether_store::records::Event {
+            // Derived from the command, so that a second run of the closure makes the same row.
+            id: bellwether_model::EventId(uuid::Uuid::new_v5(&id.0, b"expired")),
+            at: now,
+            kind: EventKind::CommandChanged,
+            subject: format!("command:{id}"),
+            data: serde_json::json!({ "state": "expired" }).to_string(),
+            position: None,
+        };
+        tx.event_append_in(*site, &event)?;
+    }
+    Ok(expired.len())
+}

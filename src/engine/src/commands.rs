@@ -1,0 +1,772 @@
+//! The admin's road: an intent in, a durable command, a wake.
+
+use crate::apple;
+use crate::error::Error;
+use crate::idempotency::Idempotency;
+use crate::permit::{Caller, Permit, may};
+use crate::vault::{new_uuid, random_below};
+use crate::views::{CommandDetail, CommandView, JobView, Listed, PartView, RevealedSecret, SendOptions};
+use crate::{Engine, audit};
+use bellwether_model::time::{DAY, HOUR, MINUTE};
+use bellwether_model::{
+    Actor, ChannelKind, CommandId, CommandState, DeviceId, EnrollmentId, EnrollmentState, EventKind, Intent,
+    JobId, Lane, PartId, Platform, SiteId, Timestamp,
+};
+use bellwether_store::records::{
+    AuditEntry, Cancelled, Channel, Command, CommandFilter, Device, Enrollment, Event, Inserted, Job,
+    NewCommand, Page,
+};
+use bellwether_store::{Scope, Tx};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
+
+pub(crate) const RECOVERY_LOCK: &str = "recovery-lock";
+
+const DEFAULT_LIFE: i64 = 30 * DAY;
+const INVENTORY_LIFE: i64 = 7 * DAY;
+const MIN_LIFE: i64 = 5 * MINUTE;
+const MAX_LIFE: i64 = 365 * DAY;
+/// Devices in one job.
+pub(crate) const MAX_TARGETS: usize = 100_000;
+/// Devices of a job that are worked off in one transaction.
+const JOB_CHUNK: usize = 100;
+
+/// What is sealed with a command: its intent (or none: the job has it) and the secrets made for it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StoredIntent {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+impl Drop for StoredIntent {
+    fn drop(&mut self) {
+        self.pin.zeroize();
+        self.password.zeroize();
+    }
+}
+
+/// Where a command goes.
+struct Address {
+    device: Device,
+    enrollment: Enrollment,
+    channel: Channel,
+}
+
+impl Engine {
+    /// Accepts a command for one device. When this returns, it is durable (Q1).
+    pub async fn send_command(
+        &self,
+        caller: &Caller,
+        site: SiteId,
+        device: DeviceId,
+        intent: Intent,
+        options: SendOptions,
+    ) -> Result<CommandView, Error> {
+        let permit = self.may_send(caller, site, &intent)?;
+        let now = self.now();
+        let address = self.address(site, device, options.user.as_deref()).await?;
+        let request =
+            format!("{device}\n{}\n{options:?}", serde_json::to_string(&intent).unwrap_or_default());
+        let made =
+            self.make_command(site, &address, Some(&intent), &intent, &options, &permit.actor, None, now)?;
+        let answer = serde_json::json!({ "id": made.id }).to_string();
+        let key = options.idempotency_key.as_deref();
+        let once = Idempotency::new(self, site, &permit.actor, key, &request, answer.as_bytes(), now)?;
+        let notes = Notes::new(now, &permit.actor, permit.source.as_deref(), &made, device)?;
+        let id = made.id;
+        enum Done {
+            New(CommandId),
+            Replayed(bellwether_store::records::Idempotent),
+        }
+        let done = self
+            .store
+            .write(Scope::Site(site), move |tx| {
+                if let Some(once) = &once
+                    && let Some(before) = tx.idempotent_put(&once.row)?
+                {
+                    return once.replay(before).map(Done::Replayed);
+                }
+                Ok::<_, Error>(Done::New(enqueue(tx, &made, &notes, now)?))
+            })
+            .await?;
+        let id = match done {
+            Done::New(actual) => actual,
+            Done::Replayed(row) => {
+                let stored = self.open_idempotent(site, &row)?;
+                stored.get("id").cloned().and_then(|v| serde_json::from_value(v).ok()).unwrap_or(id)
+            }
+        };
+        self.work.notify_one();
+        self.command_view(site, id).await
+    }
+
+    /// Accepts one action on many devices as a job; its commands are made in chunks.
+    pub async fn send_to_many(
+        &self,
+        caller: &Caller,
+        site: SiteId,
+        devices: Vec<DeviceId>,
+        intent: Intent,
+        options: SendOptions,
+    ) -> Result<JobView, Error> {
+        let permit = self.may_send(caller, site, &intent)?;
+        if devices.is_empty() || devices.len() > MAX_TARGETS {
+            return Err(Error::Invalid(format!("a job has 1 to {MAX_TARGETS} devices")));
+        }
+        if options.user.is_some() {
+            return Err(Error::Invalid(
+                "a job goes to device channels; name one device to reach its user".into(),
+            ));
+        }
+        let now = self.now();
+        let id = JobId(new_uuid(now)?);
+        let body = serde_json::json!({
+            "intent": intent, "expires_in": life(&intent, &options)?,
+        });
+        let sealed = self.vault.seal(site, "job", id.as_bytes(), "intent", body.to_string().as_bytes())?;
+        let mut unique = devices;
+        unique.sort_unstable();
+        unique.dedup();
+        let total = unique.len();
+        let job = Job {
+            id,
+            kind: intent.kind().to_owned(),
+            intent: sealed,
+            targets: unique.iter().flat_map(|d| *d.as_bytes()).collect(),
+            done: 0,
+            refused: 0,
+            created_at: now,
+            created_by: permit.actor.to_string(),
+            finished_at: None,
+        };
+        let entry = audit::entry(
+            now,
+            &permit.actor,
+            EventKind::JobCreated,
+            &format!("job:{id}"),
+            permit.source.as_deref(),
+            Some(serde_json::json!({ "intent": intent.kind(), "devices": total })),
+        )?;
+        let answer = serde_json::json!({ "id": id }).to_string();
+        let request = format!("{body}\n{unique:?}");
+        let key = options.idempotency_key.as_deref();
+        let once = Idempotency::new(self, site, &permit.actor, key, &request, answer.as_bytes(), now)?;
+        let replayed = self
+            .store
+            .write(Scope::Site(site), move |tx| {
+                if let Some(once) = &once
+                    && let Some(before) = tx.idempotent_put(&once.row)?
+                {
+                    return once.replay(before).map(Some);
+                }
+                tx.job_insert(&job)?;
+                tx.audit_append(&entry)?;
+                Ok::<_, Error>(None)
+            })
+            .await?;
+        let id = match replayed {
+            None => id,
+            Some(row) => {
+                let stored = self.open_idempotent(site, &row)?;
+                stored.get("id").cloned().and_then(|v| serde_json::from_value(v).ok()).unwrap_or(id)
+            }
+        };
+        self.work.notify_one();
+        self.job_view(site, id).await
+    }
+
+    /// A page of commands, newest first.
+    pub async fn commands(
+        &self,
+        permit: &Permit<may::ReadDevices>,
+        device: Option<DeviceId>,
+        state: Option<CommandState>,
+        job: Option<JobId>,
+        cursor: Option<Vec<u8>>,
+        limit: i64,
+    ) -> Result<Listed<CommandView>, Error> {
+        let filter = CommandFilter { device_id: device, state, job_id: job };
+        let rows = self
+            .store
+            .read(Scope::Site(permit.site), move |tx| {
+                tx.commands(&filter, &Page { after: cursor.clone(), limit }).map_err(Error::from)
+            })
+            .await?;
+        let next =
+            (rows.len() as i64 == limit).then(|| rows.last().map(|c| c.id.as_bytes().to_vec())).flatten();
+        Ok(Listed { items: rows.into_iter().map(view).collect(), next })
+    }
+
+    /// One command with its parts.
+    pub async fn command(
+        &self,
+        permit: &Permit<may::ReadDevices>,
+        id: CommandId,
+    ) -> Result<CommandDetail, Error> {
+        let (command, parts) = self
+            .store
+            .read(Scope::Site(permit.site), move |tx| {
+                let command = tx.command(id)?.ok_or(Error::NotFound("command"))?;
+                Ok::<_, Error>((command, tx.parts(id)?))
+            })
+            .await?;
+        let parts = parts
+            .into_iter()
+            .map(|p| PartView {
+                id: p.id,
+                request: p.request,
+                state: p.state,
+                sends: p.sends,
+                not_now: p.not_now,
+                error: p.error.and_then(|e| serde_json::from_str(&e).ok()),
+                finished_at: p.finished_at,
+            })
+            .collect();
+        Ok(CommandDetail { command: view(command), parts })
+    }
+
+    /// Takes a command back. It wins only if the command was not sent (Q12).
+    pub async fn cancel_command(
+        &self,
+        permit: &Permit<may::SendCommands>,
+        id: CommandId,
+    ) -> Result<CommandView, Error> {
+        let now = self.now();
+        let target = format!("command:{id}");
+        let source = permit.source.as_deref();
+        let entry = audit::entry(now, &permit.actor, EventKind::CommandCancelled, &target, source, None)?;
+        let event = audit::event(now, EventKind::CommandCancelled, &target, &serde_json::json!({}))?;
+        let done = self
+            .store
+            .write(Scope::Site(permit.site), move |tx| {
+                let done = tx.command_cancel(id, now)?;
+                if done == Cancelled::Done {
+                    tx.audit_append(&entry)?;
+                    tx.event_append(&event)?;
+                }
+                Ok::<_, Error>(done)
+            })
+            .await?;
+        match done {
+            Cancelled::Done => self.command_view(permit.site, id).await,
+            Cancelled::AlreadySent(state) => Err(Error::Conflict(format!(
+                "the device has this command already ({state}); it can no longer be taken back"
+            ))),
+            Cancelled::AlreadyOver(state) => Err(Error::Conflict(format!("the command is over ({state})"))),
+            Cancelled::NotFound => Err(Error::NotFound("command")),
+        }
+    }
+
+    /// Sends a finished command again, as a new command with the same intent to the device's living enrollment.
+    pub async fn retry_command(
+        &self,
+        caller: &Caller,
+        site: SiteId,
+        id: CommandId,
+    ) -> Result<CommandView, Error> {
+        // The intent is a secret; whoever may not send it must not learn what it was.
+        let row = self
+            .store
+            .read(Scope::Site(site), move |tx| tx.command(id).map_err(Error::from))
+            .await?
+            .ok_or(Error::NotFound("command"))?;
+        let permit = caller.permit::<may::SendCommands>(site)?;
+        if !row.state.is_terminal() {
+            return Err(Error::Conflict(format!("the command is {}; it needs no retry", row.state)));
+        }
+        let (_, intent) = self.open_intent(site, &row).await?;
+        let entry = audit::entry(
+            self.now(),
+            &permit.actor,
+            EventKind::CommandRetried,
+            &format!("command:{id}"),
+            permit.source.as_deref(),
+            None,
+        )?;
+        let sent = self.send_command(caller, site, row.device_id, intent, SendOptions::default()).await?;
+        self.store.write(Scope::Site(site), move |tx| tx.audit_append(&entry).map_err(Error::from)).await?;
+        Ok(sent)
+    }
+
+    /// Shows the PIN or password that was made for a command. Audited before it is shown.
+    pub async fn reveal_command_secret(
+        &self,
+        permit: &Permit<may::RevealSecrets>,
+        id: CommandId,
+    ) -> Result<RevealedSecret, Error> {
+        let row = self
+            .store
+            .read(Scope::Site(permit.site), move |tx| tx.command(id).map_err(Error::from))
+            .await?
+            .ok_or(Error::NotFound("command"))?;
+        let created_at = row.created_at;
+        let (stored, _) = self.open_intent(permit.site, &row).await?;
+        let (name, value) = match (&stored.pin, &stored.password) {
+            (Some(pin), _) => (format!("{}-pin", row.kind), pin.clone()),
+            (None, Some(password)) => (RECOVERY_LOCK.to_owned(), password.clone()),
+            (None, None) => return Err(Error::NotFound("secret of this command")),
+        };
+        self.note_reveal(permit, &format!("command:{id}"), &name).await?;
+        Ok(RevealedSecret { name, value: SecretString::from(value), stored_at: created_at })
+    }
+
+    /// The device's answers to a command's parts, whole. They may hold secrets, so looking is audited.
+    pub async fn command_result(
+        &self,
+        permit: &Permit<may::RevealSecrets>,
+        id: CommandId,
+    ) -> Result<Vec<(PartId, String)>, Error> {
+        let site = permit.site;
+        let parts = self
+            .store
+            .read(Scope::Site(site), move |tx| {
+                tx.command(id)?.ok_or(Error::NotFound("command"))?;
+                tx.parts(id).map_err(Error::from)
+            })
+            .await?;
+        self.note_reveal(permit, &format!("command:{id}"), "answers").await?;
+        let mut answers = Vec::new();
+        for part in parts {
+            if let Some(sealed) = part.answer {
+                let plain = self.vault.open(site, "part", part.id.as_bytes(), "answer", &sealed)?;
+                answers.push((part.id, String::from_utf8_lossy(plain.expose_secret()).into_owned()));
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn note_reveal(
+        &self,
+        permit: &Permit<may::RevealSecrets>,
+        target: &str,
+        what: &str,
+    ) -> Result<(), Error> {
+        let entry = audit::entry(
+            self.now(),
+            &permit.actor,
+            EventKind::SecretRevealed,
+            target,
+            permit.source.as_deref(),
+            Some(serde_json::json!({ "what": what })),
+        )?;
+        self.store
+            .write(Scope::Site(permit.site), move |tx| tx.audit_append(&entry).map_err(Error::from))
+            .await
+    }
+
+    /// A page of jobs, newest first.
+    pub async fn jobs(
+        &self,
+        permit: &Permit<may::ReadDevices>,
+        cursor: Option<Vec<u8>>,
+        limit: i64,
+    ) -> Result<Listed<JobView>, Error> {
+        let rows = self
+            .store
+            .read(Scope::Site(permit.site), move |tx| {
+                tx.jobs(&Page { after: cursor.clone(), limit }).map_err(Error::from)
+            })
+            .await?;
+        let next =
+            (rows.len() as i64 == limit).then(|| rows.last().map(|j| j.id.as_bytes().to_vec())).flatten();
+        Ok(Listed { items: rows.into_iter().map(job_view).collect(), next })
+    }
+
+    /// One job.
+    pub async fn job(&self, permit: &Permit<may::ReadDevices>, id: JobId) -> Result<JobView, Error> {
+        self.job_view(permit.site, id).await
+    }
+
+    /// Makes the next chunk of commands of every open job; whether anything is left to do.
+    pub async fn run_jobs_once(&self) -> Result<bool, Error> {
+        let now = self.now();
+        let node = self.node.clone();
+        let jobs = self.store.read(Scope::System, |tx| tx.jobs_open(8).map_err(Error::from)).await?;
+        if jobs.is_empty() {
+            return Ok(false);
+        }
+        let leased = self
+            .store
+            .write(Scope::System, move |tx| tx.lease_acquire("jobs", &node, 10_000, now).map_err(Error::from))
+            .await?;
+        if !leased {
+            return Ok(false);
+        }
+        // Round robin over jobs, so that a large one of one site does not starve the others (Q16).
+        for (site, job) in jobs {
+            self.run_chunk(site, &job).await?;
+        }
+        self.work.notify_one();
+        Ok(true)
+    }
+
+    async fn run_chunk(&self, site: SiteId, job: &Job) -> Result<(), Error> {
+        #[derive(Deserialize)]
+        struct Body {
+            intent: Intent,
+            expires_in: i64,
+        }
+        let opened = self.vault.open(site, "job", job.id.as_bytes(), "intent", &job.intent)?;
+        let body: Body = serde_json::from_slice(opened.expose_secret())
+            .map_err(|_| Error::Internal(format!("the intent of job {} is damaged", job.id)))?;
+        let options = SendOptions { expires_in: Some(body.expires_in), ..SendOptions::default() };
+        let now = self.now();
+        let from = usize::try_from(job.done).unwrap_or_default();
+        let total = job.targets.len() / 16;
+        let chunk: Vec<DeviceId> = job
+            .targets
+            .chunks_exact(16)
+            .skip(from)
+            .take(JOB_CHUNK)
+            .filter_map(DeviceId::from_slice)
+            .collect();
+        let mut refused = job.refused;
+        let mut made = Vec::new();
+        let actor = Actor::Server(format!("job {}", job.id));
+        for device in &chunk {
+            let command = async {
+                let address = self.address(site, *device, None).await?;
+                let owner = &job.created_by;
+                let mut command = self.make_command(
+                    site,
+                    &address,
+                    None,
+                    &body.intent,
+                    &options,
+                    &actor,
+                    Some(job.id),
+                    now,
+                )?;
+                command.created_by.clone_from(owner);
+                Ok::<_, Error>((command, *device))
+            };
+            match command.await {
+                Ok((command, device)) => {
+                    let notes = Notes::new(now, &actor, None, &command, device)?.silent();
+                    made.push((command, notes));
+                }
+                Err(Error::Store(fault)) => return Err(fault.into()),
+                Err(reason) => {
+                    tracing::info!(job = %job.id, device = %device, %reason, "no command for this device");
+                    refused = refused.saturating_add(1);
+                }
+            }
+        }
+        let done = from + chunk.len();
+        let finished = (done >= total || chunk.is_empty()).then_some(now);
+        let (id, expected) = (job.id, job.done);
+        let done = i32::try_from(done).unwrap_or(i32::MAX);
+        self.store
+            .write(Scope::Site(site), move |tx| {
+                // Another node may have worked off this chunk in the meantime.
+                let current = tx.job(id)?.ok_or(Error::NotFound("job"))?;
+                if current.done != expected || current.finished_at.is_some() {
+                    return Ok::<_, Error>(());
+                }
+                for (command, notes) in &made {
+                    enqueue(tx, command, notes, now)?;
+                }
+                Ok(tx.job_progress(id, done, refused, finished)?)
+            })
+            .await
+    }
+
+    /// Queues an intent of the server's own for an enrollment's device channel.
+    pub(crate) async fn queue_for_enrollment(
+        &self,
+        site: SiteId,
+        enrollment: EnrollmentId,
+        intent: Intent,
+    ) -> Result<(), Error> {
+        let now = self.now();
+        let device = self
+            .store
+            .read(Scope::Site(site), move |tx| tx.enrollment(enrollment).map_err(Error::from))
+            .await?
+            .ok_or(Error::NotFound("enrollment"))?
+            .device_id;
+        let address = self.address(site, device, None).await?;
+        let actor = Actor::Server("welcome".into());
+        let options = SendOptions::default();
+        let made = self.make_command(site, &address, Some(&intent), &intent, &options, &actor, None, now)?;
+        let notes = Notes::new(now, &actor, None, &made, device)?;
+        self.store.write(Scope::Site(site), move |tx| enqueue(tx, &made, &notes, now).map(|_| ())).await?;
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// The intent of a command, opened: its own or its job's.
+    pub(crate) async fn open_intent(
+        &self,
+        site: SiteId,
+        command: &Command,
+    ) -> Result<(StoredIntent, Intent), Error> {
+        let damaged = || Error::Internal(format!("the intent of command {} is damaged", command.id));
+        let opened = self.vault.open(site, "command", command.id.as_bytes(), "intent", &command.intent)?;
+        let mut stored: StoredIntent =
+            serde_json::from_slice(opened.expose_secret()).map_err(|_| damaged())?;
+        if let Some(intent) = stored.intent.take() {
+            return Ok((stored, intent));
+        }
+        let job = command.job_id.ok_or_else(damaged)?;
+        let row = self
+            .store
+            .read(Scope::Site(site), move |tx| tx.job(job).map_err(Error::from))
+            .await?
+            .ok_or_else(damaged)?;
+        let opened = self.vault.open(site, "job", job.as_bytes(), "intent", &row.intent)?;
+        let body: serde_json::Value =
+            serde_json::from_slice(opened.expose_secret()).map_err(|_| damaged())?;
+        let intent = body.get("intent").cloned().ok_or_else(damaged)?;
+        Ok((stored, serde_json::from_value(intent).map_err(|_| damaged())?))
+    }
+
+    /// The grants an intent needs: sending, and more for what destroys or bypasses.
+    fn may_send(
+        &self,
+        caller: &Caller,
+        site: SiteId,
+        intent: &Intent,
+    ) -> Result<Permit<may::SendCommands>, Error> {
+        let permit = caller.permit::<may::SendCommands>(site)?;
+        if intent.is_destructive() {
+            caller.permit::<may::Destroy>(site)?;
+        }
+        if let Intent::Raw { payload } = intent {
+            caller.permit::<may::SendRaw>(site)?;
+            if apple::raw_is_destructive(payload)? {
+                caller.permit::<may::Destroy>(site)?;
+            }
+        }
+        Ok(permit)
+    }
+
+    async fn address(&self, site: SiteId, device: DeviceId, user: Option<&str>) -> Result<Address, Error> {
+        let user = user.map(str::to_owned);
+        self.store
+            .read(Scope::Site(site), move |tx| {
+                let device = tx.device(device)?.ok_or(Error::NotFound("device"))?;
+                let enrollments = tx.enrollments_of_device(device.id)?;
+                let enrollment = enrollments
+                    .into_iter()
+                    .find(|e| e.state != EnrollmentState::Ended)
+                    .ok_or_else(|| Error::Conflict("this device is not enrolled".into()))?;
+                match enrollment.state {
+                    EnrollmentState::Active => {}
+                    EnrollmentState::Unproven => {
+                        return Err(Error::Conflict(
+                            "this enrollment is unproven: approve it before you send commands".into(),
+                        ));
+                    }
+                    _ => {
+                        return Err(Error::Conflict(
+                            "this device has not finished its enrollment yet".into(),
+                        ));
+                    }
+                }
+                let channels = tx.channels(enrollment.id)?;
+                let channel = match &user {
+                    None => channels.into_iter().find(|c| c.kind == ChannelKind::Device),
+                    Some(name) => channels.into_iter().find(|c| {
+                        c.kind == ChannelKind::User
+                            && (c.user_key == *name || c.user_name.as_deref() == Some(name.as_str()))
+                    }),
+                };
+                let channel = channel
+                    .filter(|c| c.enabled)
+                    .ok_or_else(|| Error::Conflict("this channel takes no commands now".into()))?;
+                Ok(Address { device, enrollment, channel })
+            })
+            .await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the command; a struct would only rename them")]
+    fn make_command(
+        &self,
+        site: SiteId,
+        address: &Address,
+        keep: Option<&Intent>,
+        intent: &Intent,
+        options: &SendOptions,
+        actor: &Actor,
+        job: Option<JobId>,
+        now: Timestamp,
+    ) -> Result<NewCommand, Error> {
+        let plan = match address.device.platform {
+            Platform::Apple => {
+                apple::plan(intent, &address.device, &address.enrollment, address.channel.kind)?
+            }
+            other => return Err(Error::CannotDo(format!("commanding {other} devices is not built yet"))),
+        };
+        let id = CommandId(new_uuid(now)?);
+        let stored = StoredIntent {
+            intent: keep.cloned(),
+            pin: if plan.needs_pin { Some(format!("{:06}", random_below(1_000_000)?)) } else { None },
+            password: if plan.needs_password { Some(new_password()?) } else { None },
+        };
+        let mut plain = serde_json::to_vec(&stored).map_err(|e| Error::Internal(e.to_string()))?;
+        let sealed = self.vault.seal(site, "command", id.as_bytes(), "intent", &plain);
+        plain.zeroize();
+        let mut parts = Vec::with_capacity(plan.requests.len());
+        for request in &plan.requests {
+            parts.push((PartId(new_uuid(now)?), request.clone()));
+        }
+        Ok(NewCommand {
+            id,
+            enrollment_id: address.enrollment.id,
+            channel_id: address.channel.id,
+            kind: intent.kind().to_owned(),
+            lane: intent.lane(),
+            guarantee: intent.guarantee(),
+            intent: sealed?,
+            job_id: job,
+            coalesce_key: intent.coalesce_key(),
+            held_reason: None,
+            not_before: None,
+            expires_at: now.plus(life(intent, options)?),
+            created_at: now,
+            created_by: actor.to_string(),
+            parts,
+        })
+    }
+
+    async fn command_view(&self, site: SiteId, id: CommandId) -> Result<CommandView, Error> {
+        let row = self
+            .store
+            .read(Scope::Site(site), move |tx| tx.command(id).map_err(Error::from))
+            .await?
+            .ok_or(Error::NotFound("command"))?;
+        Ok(view(row))
+    }
+
+    async fn job_view(&self, site: SiteId, id: JobId) -> Result<JobView, Error> {
+        let row = self
+            .store
+            .read(Scope::Site(site), move |tx| tx.job(id).map_err(Error::from))
+            .await?
+            .ok_or(Error::NotFound("job"))?;
+        Ok(job_view(row))
+    }
+}
+
+/// What is written beside a new command.
+struct Notes {
+    audit: Option<AuditEntry>,
+    event: Event,
+}
+
+impl Notes {
+    fn new(
+        now: Timestamp,
+        actor: &Actor,
+        source: Option<&str>,
+        command: &NewCommand,
+        device: DeviceId,
+    ) -> Result<Self, Error> {
+        let target = format!("command:{}", command.id);
+        let data = serde_json::json!({
+            "device": device, "enrollment": command.enrollment_id, "intent": command.kind, "lane": command.lane,
+            "job": command.job_id,
+        });
+        Ok(Self {
+            audit: Some(audit::entry(
+                now,
+                actor,
+                EventKind::CommandQueued,
+                &target,
+                source,
+                Some(data.clone()),
+            )?),
+            event: audit::event(now, EventKind::CommandQueued, &target, &data)?,
+        })
+    }
+
+    /// A job is one audit entry, not one per device.
+    fn silent(mut self) -> Self {
+        self.audit = None;
+        self
+    }
+}
+
+/// The transaction of a command: row, audit, event, wake (Q13). The id of the command that will be done: another one
+/// when the same thing already waits (Q9).
+fn enqueue(tx: &mut Tx<'_>, command: &NewCommand, notes: &Notes, now: Timestamp) -> Result<CommandId, Error> {
+    // Look again: the enrollment may have ended since the plan was made (Q10).
+    let enrollment = tx.enrollment(command.enrollment_id)?.ok_or(Error::NotFound("enrollment"))?;
+    if enrollment.state != EnrollmentState::Active {
+        return Err(Error::Conflict("this device is no longer enrolled".into()));
+    }
+    let id = match tx.command_insert(command)? {
+        Inserted::New(_) => command.id,
+        Inserted::Coalesced(id) => id,
+    };
+    if let Some(entry) = &notes.audit {
+        tx.audit_append(entry)?;
+    }
+    if id == command.id {
+        tx.event_append(&notes.event)?;
+    }
+    tx.wake_request(command.channel_id, now)?;
+    Ok(id)
+}
+
+fn life(intent: &Intent, options: &SendOptions) -> Result<i64, Error> {
+    let default = if intent.lane() == Lane::Inventory { INVENTORY_LIFE } else { DEFAULT_LIFE };
+    let life = options.expires_in.unwrap_or(default);
+    if (MIN_LIFE..=MAX_LIFE).contains(&life) {
+        Ok(life)
+    } else {
+        Err(Error::Invalid(format!(
+            "a command lives between {} minutes and {} days",
+            MIN_LIFE / MINUTE,
+            MAX_LIFE / (24 * HOUR)
+        )))
+    }
+}
+
+/// Twenty letters and digits without look-alikes: 116 bits.
+fn new_password() -> Result<String, Error> {
+    const LETTERS: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789";
+    let mut password = String::with_capacity(20);
+    for _ in 0..20 {
+        let i = random_below(LETTERS.len() as u32)? as usize;
+        password.push(char::from(LETTERS.get(i).copied().unwrap_or(b'x')));
+    }
+    Ok(password)
+}
+
+fn view(row: Command) -> CommandView {
+    CommandView {
+        id: row.id,
+        device_id: row.device_id,
+        enrollment_id: row.enrollment_id,
+        kind: row.kind,
+        lane: row.lane,
+        state: row.state,
+        note: row.note,
+        job_id: row.job_id,
+        created_at: row.created_at,
+        created_by: row.created_by,
+        expires_at: row.expires_at,
+        first_sent_at: row.first_sent_at,
+        finished_at: row.finished_at,
+    }
+}
+
+fn job_view(row: Job) -> JobView {
+    JobView {
+        id: row.id,
+        kind: row.kind,
+        total: (row.targets.len() / 16) as i64,
+        done: row.done,
+        refused: row.refused,
+        created_at: row.created_at,
+        created_by: row.created_by,
+        finished_at: row.finished_at,
+    }
+}

@@ -1,0 +1,199 @@
+//! Beginning and ending trust, inside a transaction. Shared by all platforms.
+
+use crate::error::Error;
+use crate::permit::{Permit, may};
+use crate::{Engine, audit};
+use bellwether_model::device::{ChallengeState, IdentityState};
+use bellwether_model::{Actor, EnrollmentId, EnrollmentState, EventKind, InvitationId, Timestamp};
+use bellwether_store::records::{Enrollment, Identity};
+use bellwether_store::{Scope, Tx};
+
+/// Commands that are ended in the transaction that ends an enrollment; a larger rest is swept up afterwards.
+const SUPERSEDE_CHUNK: i64 = 400;
+
+/// Revokes an identity: refused from the next request on.
+pub(crate) fn revoke(
+    tx: &mut Tx<'_>,
+    identity: &mut Identity,
+    now: Timestamp,
+    why: &str,
+) -> Result<(), Error> {
+    identity.state = IdentityState::Revoked;
+    identity.revoked_at = Some(now);
+    identity.revoked_reason = Some(why.to_owned());
+    Ok(tx.identity_update(identity)?)
+}
+
+/// Ends every attempt of an invitation but `keep`: challenges die, identities that were never activated are revoked,
+/// a pending enrollment is over.
+pub(crate) fn close_attempts(
+    tx: &mut Tx<'_>,
+    invitation: InvitationId,
+    keep: Option<bellwether_model::ChallengeId>,
+    now: Timestamp,
+    why: &str,
+) -> Result<(), Error> {
+    for mut identity in tx.identities_of_invitation(invitation)? {
+        if keep.is_some() && identity.challenge_id == keep {
+            continue;
+        }
+        match identity.state {
+            IdentityState::Issued => revoke(tx, &mut identity, now, why)?,
+            IdentityState::Live => {
+                let Some(id) = identity.enrollment_id else { continue };
+                let Some(enrollment) = tx.enrollment(id)? else { continue };
+                if enrollment.state == EnrollmentState::Pending {
+                    end(tx, enrollment, now, why)?;
+                    revoke(tx, &mut identity, now, why)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    for mut challenge in tx.challenges_of_invitation(invitation)? {
+        // An open challenge of another download may still be used: whoever uses it becomes the one live attempt.
+        let over = challenge.state == ChallengeState::Bound || keep.is_none();
+        if Some(challenge.id) != keep && challenge.state != ChallengeState::Dead && over {
+            challenge.state = ChallengeState::Dead;
+            tx.challenge_update(&challenge)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends an enrollment: its channels take nothing more, what waited is superseded. Nothing crosses to a next one.
+pub(crate) fn end(
+    tx: &mut Tx<'_>,
+    mut enrollment: Enrollment,
+    now: Timestamp,
+    why: &str,
+) -> Result<Enrollment, Error> {
+    enrollment.state = EnrollmentState::Ended;
+    enrollment.ended_at = Some(now);
+    enrollment.end_reason = Some(why.to_owned());
+    tx.enrollment_update(&enrollment)?;
+    for mut channel in tx.channels(enrollment.id)? {
+        channel.enabled = false;
+        channel.wake_due_at = None;
+        tx.channel_update(&channel)?;
+    }
+    tx.supersede_commands(enrollment.id, now, &format!("the enrollment ended: {why}"), SUPERSEDE_CHUNK)?;
+    Ok(enrollment)
+}
+
+impl Engine {
+    /// Ends the server's trust without asking the device: its identity is revoked at once. The device is not told;
+    /// send `unenroll` for that.
+    pub async fn end_enrollment(
+        &self,
+        permit: &Permit<may::WriteDevices>,
+        id: EnrollmentId,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let now = self.now();
+        let reason = if reason.trim().is_empty() { "ended by an administrator" } else { reason.trim() };
+        let reason: String = reason.chars().take(200).collect();
+        let entry = self.enrollment_entry(permit, EventKind::EnrollmentEnded, id, now, &reason)?;
+        let event = audit::event(
+            now,
+            EventKind::EnrollmentEnded,
+            &format!("enrollment:{id}"),
+            &serde_json::json!({ "reason": reason }),
+        )?;
+        self.store
+            .write(Scope::Site(permit.site), move |tx| {
+                let enrollment = tx.enrollment(id)?.ok_or(Error::NotFound("enrollment"))?;
+                if enrollment.state == EnrollmentState::Ended {
+                    return Ok(());
+                }
+                for mut identity in tx.identities_of_enrollment(id)? {
+                    if identity.state != IdentityState::Revoked {
+                        revoke(tx, &mut identity, now, &reason)?;
+                    }
+                }
+                end(tx, enrollment, now, &reason)?;
+                tx.audit_append(&entry)?;
+                tx.event_append(&event).map_err(Error::from)
+            })
+            .await
+    }
+
+    /// Lets an unproven enrollment in (rule d): the old enrollment of the device it claims to be ends, and the
+    /// device's row passes to the newcomer.
+    pub async fn approve_enrollment(
+        &self,
+        permit: &Permit<may::WriteDevices>,
+        id: EnrollmentId,
+    ) -> Result<(), Error> {
+        let now = self.now();
+        let entry = self.enrollment_entry(permit, EventKind::EnrollmentApproved, id, now, "")?;
+        let event = audit::event(
+            now,
+            EventKind::EnrollmentApproved,
+            &format!("enrollment:{id}"),
+            &serde_json::json!({}),
+        )?;
+        self.store
+            .write(Scope::Site(permit.site), move |tx| {
+                let mut enrollment = tx.enrollment(id)?.ok_or(Error::NotFound("enrollment"))?;
+                if enrollment.state != EnrollmentState::Unproven {
+                    return Err(Error::Conflict(format!(
+                        "this enrollment is {}; only an unproven one can be approved",
+                        enrollment.state
+                    )));
+                }
+                let claimant = tx.device(enrollment.device_id)?.ok_or(Error::NotFound("device"))?;
+                let Some(real) = claimant.claims_device_id else {
+                    return Err(Error::Internal("an unproven device claims nothing".into()));
+                };
+                if let Some(old) = tx.living_enrollment(real)? {
+                    for mut identity in tx.identities_of_enrollment(old.id)? {
+                        if identity.state != IdentityState::Revoked {
+                            revoke(tx, &mut identity, now, "another enrollment of the device was approved")?;
+                        }
+                    }
+                    end(tx, old, now, "another enrollment of the device was approved")?;
+                }
+                enrollment.device_id = real;
+                enrollment.epoch = tx.next_epoch(real)?;
+                enrollment.state = if enrollment.activated_at.is_some() {
+                    EnrollmentState::Active
+                } else {
+                    EnrollmentState::Pending
+                };
+                tx.enrollment_update(&enrollment)?;
+                if enrollment.state == EnrollmentState::Active {
+                    for mut channel in tx.channels(id)? {
+                        channel.enabled = channel.push_token.is_some();
+                        tx.channel_update(&channel)?;
+                    }
+                }
+                tx.audit_append(&entry)?;
+                tx.event_append(&event).map_err(Error::from)
+            })
+            .await
+    }
+
+    fn enrollment_entry(
+        &self,
+        permit: &Permit<may::WriteDevices>,
+        kind: EventKind,
+        id: EnrollmentId,
+        now: Timestamp,
+        reason: &str,
+    ) -> Result<bellwether_store::records::AuditEntry, Error> {
+        audit::entry(
+            now,
+            &permit.actor,
+            kind,
+            &format!("enrollment:{id}"),
+            permit.source.as_deref(),
+            Some(serde_json::json!({ "reason": reason })),
+        )
+    }
+
+    /// The audit's name for a device.
+    pub(crate) fn device_actor(id: EnrollmentId) -> Actor {
+        Actor::Device(id.to_string())
+    }
+}

@@ -1,0 +1,192 @@
+//! Waking devices: one wake per channel after COMMIT, never one per command.
+
+use crate::error::Error;
+use crate::ports::{PushIdentity, WakeOutcome, WakeTarget, Waker};
+use crate::vault::random_below;
+use crate::{Engine, audit};
+use bellwether_model::time::{DAY, HOUR, MINUTE, SECOND};
+use bellwether_model::{Actor, EventKind, Platform, SiteId, Timestamp};
+use bellwether_store::Scope;
+use bellwether_store::records::{DueWake, WakeResult};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use tokio::task::JoinSet;
+
+/// Wakes taken up at once; the push service and our own CPU are spared.
+const BATCH: i64 = 200;
+const AT_ONCE: usize = 32;
+/// The push service may keep a wake for so long.
+const EXPIRATION: i64 = 7 * DAY;
+/// A device that was woken and did not call is woken again after so long: wakes get lost.
+const SILENCE: i64 = DAY;
+/// Back-off after transient failures.
+const RETRIES: [i64; 4] = [30 * SECOND, 2 * MINUTE, 8 * MINUTE, 30 * MINUTE];
+/// Back-off after refusals that an operator must mend.
+const REJECTED_RETRY: i64 = HOUR;
+const LEASE: &str = "wakes";
+
+impl Engine {
+    /// Sets the push service for a platform.
+    pub fn set_waker(&self, platform: Platform, waker: Arc<dyn Waker>) {
+        self.wakers.write().unwrap_or_else(PoisonError::into_inner).insert(platform, waker);
+    }
+
+    /// Sends the wakes that are due; how many.
+    pub async fn wake_once(&self) -> Result<usize, Error> {
+        let now = self.now();
+        let due =
+            self.store.read(Scope::System, move |tx| tx.wakes_due(now, BATCH).map_err(Error::from)).await?;
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let node = self.node.clone();
+        let leased = self
+            .store
+            .write(Scope::System, move |tx| tx.lease_acquire(LEASE, &node, MINUTE, now).map_err(Error::from))
+            .await?;
+        if !leased {
+            return Ok(0);
+        }
+        let mut identities: HashMap<(SiteId, String), Option<Arc<PushIdentity>>> = HashMap::new();
+        let mut running: JoinSet<(DueWake, WakeOutcome)> = JoinSet::new();
+        let count = due.len();
+        for wake in due {
+            let prepared = self.prepare(&wake, &mut identities).await?;
+            match prepared {
+                Ok((waker, identity, target)) => {
+                    running.spawn(async move {
+                        let outcome = waker.wake(&identity, &target).await;
+                        (wake, outcome)
+                    });
+                }
+                Err(note) => self.settle(&wake, WakeOutcome::Rejected { note: note.into() }).await?,
+            }
+            if running.len() >= AT_ONCE
+                && let Some(Ok((wake, outcome))) = running.join_next().await
+            {
+                self.settle(&wake, outcome).await?;
+            }
+        }
+        while let Some(done) = running.join_next().await {
+            if let Ok((wake, outcome)) = done {
+                self.settle(&wake, outcome).await?;
+            }
+        }
+        Ok(count)
+    }
+
+    #[expect(clippy::type_complexity, reason = "the three things a wake needs, or why there are none")]
+    async fn prepare(
+        &self,
+        wake: &DueWake,
+        identities: &mut HashMap<(SiteId, String), Option<Arc<PushIdentity>>>,
+    ) -> Result<Result<(Arc<dyn Waker>, Arc<PushIdentity>, WakeTarget), &'static str>, Error> {
+        let waker = self.wakers.read().unwrap_or_else(PoisonError::into_inner).get(&wake.platform).cloned();
+        let Some(waker) = waker else { return Ok(Err("this server has no push service for the platform")) };
+        let Some(topic) = wake.topic.clone() else { return Ok(Err("the enrollment has no topic")) };
+        let key = (wake.site_id, topic);
+        if !identities.contains_key(&key) {
+            let opened = self.push_identity(wake.site_id, &key.1).await?.map(Arc::new);
+            identities.insert(key.clone(), opened);
+        }
+        let Some(identity) = identities.get(&key).cloned().flatten() else {
+            return Ok(Err("no push certificate for the enrollment's topic"));
+        };
+        let channel = &wake.channel;
+        let (Some(token), Some(magic)) = (&channel.push_token, &channel.push_magic) else {
+            return Ok(Err("the device has sent no push token"));
+        };
+        let place = format!("{}/{}/{}", channel.enrollment_id, channel.kind, channel.user_key);
+        let token = self.vault.open(wake.site_id, "channel", place.as_bytes(), "push-token", token)?;
+        let magic = self.vault.open(wake.site_id, "channel", place.as_bytes(), "push-magic", magic)?;
+        let magic = String::from_utf8_lossy(magic.expose_secret()).into_owned();
+        let target =
+            WakeTarget { token, magic: SecretString::from(magic), expires_at: self.now().plus(EXPIRATION) };
+        Ok(Ok((waker, identity, target)))
+    }
+
+    async fn settle(&self, wake: &DueWake, outcome: WakeOutcome) -> Result<(), Error> {
+        let now = self.now();
+        let attempts = wake.channel.wake_attempts.saturating_add(1);
+        let result = result_of(&outcome, attempts, now)?;
+        let subject = format!("enrollment:{}", wake.channel.enrollment_id);
+        let kind = match &outcome {
+            WakeOutcome::Dead { .. } => Some(EventKind::PushTokenDead),
+            // One alarm when it begins, not one per retry.
+            WakeOutcome::Rejected { .. } if wake.channel.wake_attempts == 0 => Some(EventKind::PushRejected),
+            _ => None,
+        };
+        let noted = match kind {
+            Some(kind) => {
+                let data = serde_json::json!({ "note": result.note, "topic": wake.topic });
+                Some((
+                    audit::event(now, kind, &subject, &data)?,
+                    audit::entry(now, &Actor::Server("push".into()), kind, &subject, None, Some(data))?,
+                ))
+            }
+            None => None,
+        };
+        let channel = wake.channel.id;
+        self.store
+            .write(Scope::Site(wake.site_id), move |tx| {
+                tx.wake_result(channel, &result)?;
+                if let Some((event, entry)) = &noted {
+                    tx.event_append(event)?;
+                    tx.audit_append(entry)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// When to wake again, by what the push service said.
+fn result_of(outcome: &WakeOutcome, attempts: i32, now: Timestamp) -> Result<WakeResult, Error> {
+    let step = usize::try_from(attempts - 1).unwrap_or_default().min(RETRIES.len() - 1);
+    let retry = RETRIES.get(step).copied().unwrap_or(30 * MINUTE);
+    let (pause, woken, note, dead) = match outcome {
+        WakeOutcome::Sent => (Some(SILENCE), Some(now), "accepted by the push service".to_owned(), false),
+        WakeOutcome::Transient { retry_after, note } => {
+            (Some(retry_after.unwrap_or(retry).clamp(SECOND, DAY)), None, note.clone(), false)
+        }
+        WakeOutcome::Rejected { note } => (Some(REJECTED_RETRY), None, note.clone(), false),
+        WakeOutcome::Dead { note } => (None, None, note.clone(), true),
+    };
+    let next_due = match pause {
+        Some(pause) => Some(now.plus(jittered(pause)?)),
+        None => None,
+    };
+    Ok(WakeResult { next_due, attempts, woken_at: woken, note: Some(note), dead })
+}
+
+/// Plus or minus a fifth, so that a fleet does not come back in one moment.
+fn jittered(pause: i64) -> Result<i64, Error> {
+    let spread = u32::try_from(pause / 5 * 2).unwrap_or(u32::MAX);
+    Ok(pause - pause / 5 + i64::from(random_below(spread.max(1))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_dead_retires_a_token() {
+        let now = Timestamp(1_000_000);
+        let rejected = WakeOutcome::Rejected { note: "BadDeviceToken".into() };
+        let result = result_of(&rejected, 1, now).expect("randomness");
+        assert!(!result.dead && result.next_due.is_some());
+        let dead = result_of(&WakeOutcome::Dead { note: "Unregistered".into() }, 1, now).expect("randomness");
+        assert!(dead.dead && dead.next_due.is_none());
+    }
+
+    #[test]
+    fn back_off_grows_and_stays_within_a_fifth() {
+        let now = Timestamp(0);
+        for (attempt, pause) in (1..).zip(RETRIES) {
+            let outcome = WakeOutcome::Transient { retry_after: None, note: String::new() };
+            let due = result_of(&outcome, attempt, now).expect("randomness").next_due.expect("a retry").0;
+            assert!((pause * 4 / 5..=pause * 6 / 5).contains(&due), "{attempt}: {due}");
+        }
+    }
+}
