@@ -298,7 +298,7 @@ async fn commands(api: &Api, devices: &Enrolled, options: &Options) -> Result<Me
         let queued: Vec<_> = stream::iter(intents)
             .map(|id| async move {
                 let began = Instant::now();
-                let result = api.command(id, &json!({ "type": "refresh_inventory" })).await;
+                let result = api.command(id, &json!({ "type": "refresh-inventory" })).await;
                 (began.elapsed(), result)
             })
             .buffer_unordered(concurrency)

@@ -23,8 +23,8 @@ pub struct Page {
 /// How to ask for the profile.
 #[derive(Debug, Clone, Default)]
 pub struct ProfileOptions {
-    /// Fields of the form that is posted.
-    pub form: Vec<(String, String)>,
+    /// Fields of the form that is posted, instead of the button's own: the family of the device.
+    pub form: Option<Vec<(String, String)>>,
     /// Pairs that are put behind the link as a query.
     pub query: Vec<(String, String)>,
     /// Be content with a profile that nobody signed. Without it an unsigned one is an error.
@@ -36,7 +36,7 @@ impl ProfileOptions {
     #[must_use]
     pub fn unsigned() -> Self {
         Self {
-            form: vec![("unsigned".to_owned(), "true".to_owned())],
+            query: vec![("format".to_owned(), "unsigned".to_owned())],
             allow_unsigned: true,
             ..Self::default()
         }
@@ -106,7 +106,9 @@ impl AppleDevice {
             url.query_pairs_mut().extend_pairs(&options.query);
         }
         let origin = url.origin().ascii_serialization();
-        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&options.form).finish();
+        let button = vec![("family".to_owned(), super::state::family_word(self.hardware.family).to_owned())];
+        let fields = options.form.as_ref().unwrap_or(&button);
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = self
             .http
             .request(Method::POST, url.as_str())

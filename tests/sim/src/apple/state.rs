@@ -115,7 +115,7 @@ fn parse_family(word: &str) -> Option<Family> {
         .find(|family| family_word(*family).eq_ignore_ascii_case(word))
 }
 
-fn family_word(family: Family) -> &'static str {
+pub(super) fn family_word(family: Family) -> &'static str {
     match family {
         Family::Mac => "mac",
         Family::Ipad => "ipad",
