@@ -7,14 +7,10 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _, web};
+use actix_web::{Error, HttpResponse, ResponseError as _, web};
 use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
-
-/// The request's id, in its extensions.
-#[derive(Clone, Debug)]
-pub struct RequestId(pub String);
 
 /// The outermost middleware of both listeners.
 pub async fn watch(
@@ -23,7 +19,6 @@ pub async fn watch(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let id = new_id();
-    req.extensions_mut().insert(RequestId(id.clone()));
     let edge = req.app_data::<web::Data<Edge>>().cloned();
     let source = edge.as_ref().and_then(|edge| edge.source(req.request()));
     let method = req.method().clone();

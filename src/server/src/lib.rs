@@ -3,7 +3,9 @@
 //! [`serve::start`] runs a server in this process; [`cli::main`] is the program.
 
 pub mod api;
+mod background;
 mod body;
+pub mod cli;
 pub mod clock;
 pub mod config;
 mod device;
@@ -11,8 +13,10 @@ mod edge;
 mod enroll;
 mod guard;
 mod health;
+mod listen;
 mod logging;
 mod metrics;
 pub mod problem;
 pub mod routes;
+pub mod serve;
 pub mod tls;

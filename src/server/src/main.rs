@@ -1,1 +1,8 @@
-fn main() {}
+//! The program `bellwether`.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    bellwether::cli::main().await
+}

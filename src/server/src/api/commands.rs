@@ -205,7 +205,10 @@ pub async fn retry(
 pub async fn result(edge: web::Data<Edge>, auth: Auth, id: web::Path<CommandId>, query: Query<SiteQuery>) -> Answer {
     let permit = auth.permit::<may::RevealSecrets>(&edge, query.0.site)?;
     let parts = edge.engine.command_result(&permit, id.into_inner()).await?;
-    let answers = parts.into_iter().map(|(part, answer)| PartAnswer { part_id: part.0, answer });
+    let answers = parts.into_iter().map(|(part, text)| PartAnswer {
+        part_id: part.0,
+        answer: serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)),
+    });
     ok(&answers.collect::<Vec<_>>())
 }
 

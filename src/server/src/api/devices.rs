@@ -41,13 +41,21 @@ pub struct EndWish {
     reason: Option<String>,
 }
 
-/// The device that a path names: its id, serial number or hardware id.
+/// The device that somebody wants to do something to: exactly its id, serial number or hardware id. A part of a name
+/// is good enough for looking, not for wiping.
 pub async fn find(edge: &Edge, auth: &Auth, site: Option<SiteId>, name: &str) -> Result<DeviceId, Problem> {
-    match auth.permit::<may::ReadDevices>(edge, site) {
-        Ok(permit) => Ok(edge.engine.find_device(&permit, name).await?),
-        // Who may not look devices up can still name one.
-        Err(denied) => name.parse().map_err(|_| denied),
+    let permit = match auth.permit::<may::ReadDevices>(edge, site) {
+        Ok(permit) => permit,
+        // Who may not look devices up can still name one by its id.
+        Err(denied) => return name.parse().map_err(|_| denied),
+    };
+    let id = edge.engine.find_device(&permit, name).await?;
+    let device = edge.engine.device(&permit, id).await?.device;
+    let same = |text: &str| text.eq_ignore_ascii_case(name);
+    if same(&id.to_string()) || same(&device.hardware_id) || device.serial.as_deref().is_some_and(same) {
+        return Ok(id);
     }
+    Err(Problem::not_found("no device has exactly this id, serial number or hardware id"))
 }
 
 /// Devices.
@@ -84,7 +92,7 @@ pub async fn end(
 ) -> Answer {
     let write = auth.permit::<may::WriteDevices>(&edge, query.0.site)?;
     let read = auth.permit::<may::ReadDevices>(&edge, query.0.site)?;
-    let device = edge.engine.find_device(&read, &device).await?;
+    let device = find(&edge, &auth, query.0.site, &device).await?;
     let newest = edge.engine.device(&read, device).await?.device.enrollment;
     let enrollment = newest.ok_or_else(|| Problem::conflict("this device has no enrollment"))?;
     let reason = input.0.reason.unwrap_or_else(|| "ended by an administrator".to_owned());

@@ -401,6 +401,6 @@ view!(
 pub struct PartAnswer {
     /// The part.
     pub part_id: Uuid,
-    /// The answer in JSON; bytes are base64.
+    /// The answer as stored: JSON where it is JSON, otherwise text.
     pub answer: Value,
 }
