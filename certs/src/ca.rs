@@ -57,7 +57,9 @@ impl DeviceCa {
             Extension::critical(oid::BASIC_CONSTRAINTS, ca_path_length_0()),
             Extension::critical(oid::KEY_USAGE, usages),
             Extension::plain(oid::EXT_KEY_USAGE, asn1::seq(&[&asn1::oid(oid::CLIENT_AUTH)])),
-            Extension::critical(oid::NAME_CONSTRAINTS, no_host_names()),
+            // Not critical, against the letter of RFC 5280 §4.2.1.10: libstrongswan 5.9 does not know the address form
+            // and must refuse a critical extension it does not know. Verifiers that know it enforce it all the same.
+            Extension::plain(oid::NAME_CONSTRAINTS, no_host_names()),
         ];
         let cn = format!("Bellwether Device CA {}", suffix(&random));
         let der = self_signed(&key, &cn, random, now_ms, DEVICE_CA_DAYS, extensions)?;

@@ -211,32 +211,6 @@ fn device_ca(now_ms: i64) -> DeviceCa {
     DeviceCa::create(now_ms, random_bytes().unwrap()).unwrap()
 }
 
-/// A CA without name constraints: libstrongswan 5.9 does not know the address form and therefore refuses the
-/// critical extension, as RFC 5280 §4.2 tells it to. Apple, Windows, Go and OpenSSL know it.
-fn plain_ca(now_ms: i64) -> DeviceCa {
-    use openssl::asn1::{Asn1Integer, Asn1Time};
-    use openssl::x509::extension::{BasicConstraints, KeyUsage};
-    let key = KeyPair::generate_rsa2048().unwrap();
-    let mut name = openssl::x509::X509Name::builder().unwrap();
-    name.append_entry_by_text("CN", "Plain CA").unwrap();
-    let name = name.build();
-    let mut builder = openssl::x509::X509::builder().unwrap();
-    builder.set_version(2).unwrap();
-    let serial = openssl::bn::BigNum::from_u32(1).unwrap();
-    builder.set_serial_number(&Asn1Integer::from_bn(&serial).unwrap()).unwrap();
-    builder.set_subject_name(&name).unwrap();
-    builder.set_issuer_name(&name).unwrap();
-    builder.set_not_before(&Asn1Time::from_unix(now_ms / 1000 - 86_400).unwrap()).unwrap();
-    builder.set_not_after(&Asn1Time::from_unix(now_ms / 1000 + 86_400 * 400).unwrap()).unwrap();
-    builder.set_pubkey(key.pkey()).unwrap();
-    builder.append_extension(BasicConstraints::new().critical().ca().pathlen(0).build().unwrap()).unwrap();
-    let mut usage = KeyUsage::new();
-    usage.critical().digital_signature().key_encipherment().key_cert_sign().crl_sign();
-    builder.append_extension(usage.build().unwrap()).unwrap();
-    builder.sign(key.pkey(), openssl::hash::MessageDigest::sha256()).unwrap();
-    DeviceCa::load(&builder.build().to_der().unwrap(), key).unwrap()
-}
-
 /// Debian's scepclient encrypts with single DES and cannot be told otherwise (micromdm/scep pull requests 252
 /// and 253), so it can never enroll here. It still judges the CA certificate, the capabilities and a signed
 /// refusal.
@@ -261,7 +235,7 @@ fn scepclient_understands_a_signed_refusal() {
 
 #[test]
 fn strongswan_fetches_enrolls_and_renews() {
-    let server = Server::start(plain_ca);
+    let server = Server::start(device_ca);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     let args = ["--scepca", "--url", &server.url, "--caout", "fetched.der", "--force"];
