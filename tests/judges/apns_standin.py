@@ -14,12 +14,16 @@ the token:
     --answer 00=200 --answer 01=400:BadDeviceToken --answer 02=410:Unregistered
     --answer 03=429:TooManyRequests:7 --answer 04=503:ServiceUnavailable --answer 05=goaway
     --answer 06=429x2:TooManyRequests:1        (twice 429, then 200)
+    --answer 07=503::Sun, 06 Nov 2094 08:49:37 GMT   (Retry-After as a date)
+    --answer 08=400:@none --answer 09=500:@html --answer 0a=403:@huge   (no body, no JSON, 1 MiB of JSON)
+    --answer 0b=silent --answer 0c=close       (no answer ever; the connection is cut)
 
 The first line on standard output is {"port": N}. Stops on SIGTERM, with
 --stop-with-stdin also when standard input is closed.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -45,6 +49,11 @@ REASONS = {200: None, 400: "BadDeviceToken", 403: "Forbidden", 410: "Unregistere
            413: "PayloadTooLarge", 429: "TooManyRequests", 500: "InternalServerError",
            503: "ServiceUnavailable"}
 MAX_BODY = 4096
+# Instead of an answer.
+DEEDS = {"goaway", "silent", "close"}
+# Bodies that are not APNs' JSON object, by their "reason".
+BODIES = {"@none": b"", "@html": b"<html><body>Bad Gateway</body></html>",
+          "@huge": b'{"filler":"' + b"x" * (1 << 20) + b'","reason":"BadCertificate"}'}
 
 
 class Script:
@@ -55,11 +64,11 @@ class Script:
         self.entries = []
         for text in entries:
             prefix, _, answer = text.partition("=")
-            parts = answer.split(":")
+            parts = answer.split(":", 2)
             status, _, count = parts[0].partition("x")
             self.entries.append({
                 "prefix": prefix.lower(),
-                "status": "goaway" if status == "goaway" else int(status),
+                "status": status if status in DEEDS else int(status),
                 "left": int(count) if count else None,
                 "reason": parts[1] if len(parts) > 1 and parts[1] else None,
                 "retry": parts[2] if len(parts) > 2 else None,
@@ -158,7 +167,8 @@ class Connection(threading.Thread):
             self.log.write(event="tls refused", error="the client did not agree on h2")
             self.sock.close()
             return
-        self.log.write(event="connected", tls=self.sock.version())
+        client = hashlib.sha256(self.sock.getpeercert(binary_form=True) or b"").hexdigest()
+        self.log.write(event="connected", tls=self.sock.version(), client=client)
         self.sock.settimeout(self.options.idle_timeout)
         try:
             self.serve()
@@ -215,7 +225,8 @@ class Connection(threading.Thread):
             magic = json.loads(bytes(body)).get("mdm")
         except (ValueError, AttributeError):
             magic = None
-        self.log.write(event="push", token=token, magic=magic, path=headers.get(":path"),
+        self.log.write(event="push", token=token, magic=magic, headers=sorted(headers),
+                       body=bytes(body).decode("utf-8", "replace"), path=headers.get(":path"),
                        topic=headers.get("apns-topic"), push_type=headers.get("apns-push-type"),
                        priority=headers.get("apns-priority"), expiration=headers.get("apns-expiration"),
                        ok=not complaints, complaints=complaints, status=status, reason=reason)
@@ -224,6 +235,10 @@ class Connection(threading.Thread):
             self.h2.close_connection(error_code=h2.errors.ErrorCodes.NO_ERROR, last_stream_id=max(stream - 2, 0))
             self.goaway = True
             return
+        if status == "silent":
+            return
+        if status == "close":
+            raise ConnectionAbortedError("as the script says")
         self.reply(stream, status, reason, retry, headers.get("apns-id"))
 
     def reply(self, stream, status, reason, retry, apns_id=None):
@@ -236,15 +251,22 @@ class Connection(threading.Thread):
         document = {"reason": reason}
         if status == 410:
             document["timestamp"] = int(time.time() * 1000)
-        body = json.dumps(document).encode()
+        body = BODIES.get(reason, json.dumps(document).encode())
         headers += [("content-type", "application/json"), ("content-length", str(len(body)))]
-        self.h2.send_headers(stream, headers)
-        self.h2.send_data(stream, body, end_stream=True)
+        self.h2.send_headers(stream, headers, end_stream=not body)
+        # What exceeds the windows is not sent: the client is not meant to wait for it.
+        room = min(len(body), self.h2.local_flow_control_window(stream))
+        while body and room > 0:
+            part, body = body[:min(room, self.h2.max_outbound_frame_size)], body[min(room, self.h2.max_outbound_frame_size):]
+            room -= len(part)
+            self.h2.send_data(stream, part, end_stream=not body)
 
 
 def tls_context(options):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if options.tls_max == "1.2":
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(options.cert, options.key)
     context.set_alpn_protocols(["h2"])
     context.verify_mode = ssl.CERT_REQUIRED
@@ -265,6 +287,7 @@ def main():
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--idle-timeout", type=float, default=300)
+    parser.add_argument("--tls-max", choices=["1.2", "1.3"], default="1.3")
     parser.add_argument("--stop-with-stdin", action="store_true", help="end when standard input is closed")
     options = parser.parse_args()
 

@@ -194,6 +194,7 @@ class Device:
         self.profiles = {}
         self.name = options.name
         self.locked = 0
+        self.erased = False
 
     # --- the page and the profile -------------------------------------------------------------
 
@@ -383,7 +384,7 @@ class Device:
             return
         self.key, self.cert = new_key, new_cert
         self.judge_certificate()
-        status, _, _ = self.idle()
+        status = self.session()
         self.t.check("the renewed identity is known", status == 200, status)
 
     # --- messages -----------------------------------------------------------------------------
@@ -431,9 +432,9 @@ class Device:
         status, _, _ = self.check_in("TokenUpdate", **tokens)
         self.t.check("the same TokenUpdate again succeeds", status == 200, status)
         for shape in SHAPES:
-            status, headers, body = self.idle(shape=shape)
-            self.t.check(f"Idle signed as {shape}", status == 200, (status, body[:200]))
-        status, _, _ = self.idle(headers={"Content-Type": ""})
+            status = self.session(shape=shape)
+            self.t.check(f"Idle signed as {shape}", status == 200, status)
+        status = self.session(headers={"Content-Type": ""})
         self.t.check("a report without a content type", status == 200, status)
 
     def bootstrap_token(self):
@@ -489,7 +490,7 @@ class Device:
         for name, (status, headers, answer) in tries.items():
             self.t.check(f"refused, and not with 401: {name}", 400 <= status < 500 and status != 401, (status, answer[:200]))
             self.t.check(f"no command leaks: {name}", b"CommandUUID" not in answer, answer[:200])
-        status, _, _ = self.idle()
+        status = self.session()
         self.t.check("the device is still enrolled after all that", status == 200, status)
 
     # --- commands -----------------------------------------------------------------------------
@@ -548,41 +549,45 @@ class Device:
             return ok, {}
         return "CommandFormatError", error_chain(f"{kind} is not a valid request type")
 
+    def session(self, **more):
+        """Idle, then every command until there are no more. Returns the first answer's status."""
+        status, headers, body = self.idle(**more)
+        first = status
+        save = pathlib.Path(self.options.save_commands) if self.options.save_commands else None
+        while status == 200 and body:
+            if save:
+                (save / f"{self.options.serial}-{len(self.t.commands):03}.plist").write_bytes(body)
+            try:
+                command = plistlib.loads(body)
+                uuid_, kind = command["CommandUUID"], command["Command"]["RequestType"]
+            except Exception as error:
+                self.t.check("a command that plistlib reads", False, (error, body[:300]))
+                return first
+            result, response = self.answer(command["Command"])
+            self.t.commands.append({"type": kind, "uuid": uuid_, "status": result})
+            say(f"command {kind}: {result}")
+            report = {"Status": result, "CommandUUID": uuid_, "UDID": self.options.udid, **response}
+            status, headers, body = self.put(report)
+            if kind == "EraseDevice":
+                say("erased")
+                self.erased = True
+                return first
+        if status != 200 or headers.get("content-length") != "0":
+            self.t.check("a session ends with an empty answer", False, (status, headers, body[:200]))
+        return first
+
     def obey(self):
         """Sessions until every wanted command was answered, or the time is up."""
         wanted = [kind for kind in self.options.wait_for.split(",") if kind]
         until = time.monotonic() + self.options.timeout
-        save = pathlib.Path(self.options.save_commands) if self.options.save_commands else None
         while True:
-            status, headers, body = self.idle()
-            while status == 200 and body:
-                if save:
-                    (save / f"command-{len(self.t.commands):03}.plist").write_bytes(body)
-                try:
-                    command = plistlib.loads(body)
-                    uuid_, kind = command["CommandUUID"], command["Command"]["RequestType"]
-                except Exception as error:
-                    self.t.check("a command that plistlib reads", False, (error, body[:300]))
-                    return
-                result, response = self.answer(command["Command"])
-                self.t.commands.append({"type": kind, "uuid": uuid_, "status": result})
-                say(f"command {kind}: {result}")
-                report = {"Status": result, "CommandUUID": uuid_, "UDID": self.options.udid, **response}
-                status, headers, body = self.put(report)
-                if kind == "EraseDevice":
-                    say("erased")
-                    return
-            if not self.t.check("the session ends with an empty answer",
-                                status == 200 and headers.get("content-length") == "0", (status, headers, body[:200])):
-                return
-            got = [command["type"] for command in self.t.commands]
-            missing = [kind for kind in wanted if kind not in got]
-            if not missing or time.monotonic() > until:
-                for kind in wanted:
-                    answered = any(c["type"] == kind and c["status"] == "Acknowledged" for c in self.t.commands)
-                    self.t.check(f"was given {kind} and could do it", answered, got)
-                return
+            self.session()
+            done = {command["type"] for command in self.t.commands if command["status"] == "Acknowledged"}
+            if self.erased or set(wanted) <= done or time.monotonic() > until:
+                break
             time.sleep(self.options.every)
+        for kind in wanted:
+            self.t.check(f"was given {kind} and could do it", kind in done, sorted(done))
 
     def strange_reports(self):
         status, _, _ = self.put({"Status": "Acknowledged", "UDID": self.options.udid, "CommandUUID": str(uuid.uuid4())})
@@ -616,6 +621,8 @@ def road(device, options):
     device.user_channel()
     device.forgeries()
     device.obey()
+    if device.erased:
+        return
     device.strange_reports()
     if options.renew:
         device.renew()

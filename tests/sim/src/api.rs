@@ -47,13 +47,13 @@ impl Api {
         Ok(find_device(&answer, serial))
     }
 
-    /// Queues a command for a device.
+    /// Queues a command for a device. `intent` is what is wanted: `{"type": "lock"}`.
     ///
     /// # Errors
     /// When the server refuses.
     pub async fn command(&self, device_id: &str, intent: &Value) -> Result<()> {
         let path = format!("/api/v1/devices/{device_id}/commands");
-        self.call(Method::POST, &path, Some(intent)).await.map(|_| ())
+        self.call(Method::POST, &path, Some(&json!({ "intent": intent }))).await.map(|_| ())
     }
 
     /// One call; the answer as JSON.

@@ -118,4 +118,13 @@ impl Fleet {
     pub async fn poll(&self) -> Vec<Result<usize>> {
         self.each(|_, device| async move { device.lock().await.poll().await.map(|told| told.len()) }).await
     }
+
+    /// One session of every device that is enrolled; the others are passed over.
+    pub async fn poll_enrolled(&self) -> Vec<Result<usize>> {
+        self.each(|_, device| async move {
+            let mut device = device.lock().await;
+            if device.is_enrolled() { device.poll().await.map(|told| told.len()) } else { Ok(0) }
+        })
+        .await
+    }
 }

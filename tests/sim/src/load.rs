@@ -161,6 +161,12 @@ pub async fn run(api: &Api, http: &Http, options: &Options) -> Result<Report> {
     if enrolled.is_empty() {
         return Err(Error::Usage(format!("no device could be enrolled: {}", errors.join("; "))));
     }
+    // What the server wants to know of a new device is not what is measured.
+    for result in fleet.poll_enrolled().await {
+        if let Err(error) = result {
+            errors.push(error.to_string());
+        }
+    }
     let measured = match options.mode {
         Mode::Idle => idle(&enrolled, http, options).await?,
         Mode::Commands => commands(api, &enrolled, options).await?,

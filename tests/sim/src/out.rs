@@ -1,20 +1,21 @@
 //! Everything that this program prints goes through here.
 
+use std::io::Write as _;
+
 use bellwether_sim::load::{Figures, Report};
 use bellwether_sim::{AppleDevice, Told};
 use serde_json::json;
 
 use crate::cli::Output;
 
-#[expect(clippy::print_stdout, reason = "standard output is what a command line program answers with")]
+/// A reader that went away (`| head`) is no reason to panic.
 fn line(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// An error, for people.
-#[expect(clippy::print_stderr, reason = "standard error is where a command line program complains")]
 pub fn error(text: &str) {
-    eprintln!("bellwether-sim: {text}");
+    let _ = writeln!(std::io::stderr(), "bellwether-sim: {text}");
 }
 
 /// Something that goes on, for people only.

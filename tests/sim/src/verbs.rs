@@ -104,7 +104,8 @@ async fn measure(args: &Load, output: Output, owned: bool) -> Result<()> {
     };
     let report = load::run(&api, &http, &options).await?;
     out::report(output, &report);
-    let failed = report.enrollment.failed + report.requests.failed;
+    let queueing = report.queueing.as_ref().map_or(0, |figures| figures.failed);
+    let failed = report.enrollment.failed + queueing + report.requests.failed;
     if failed > 0 {
         return Err(Error::Usage(format!("{failed} requests failed")));
     }
