@@ -96,7 +96,7 @@ impl Store {
     {
         match &*self.backend {
             Backend::Sqlite(sqlite) => {
-                let (call, answer) = Call::new(scope, f);
+                let (call, answer) = Call::queued(scope, f);
                 let queue = sqlite.queue()?;
                 if queue.send(call).await.is_err() {
                     return Err(sqlite::writer_gone().into());
@@ -130,7 +130,7 @@ impl Store {
     {
         match &*self.backend {
             Backend::Sqlite(sqlite) => {
-                let (call, answer) = Call::new(scope, f);
+                let (call, answer) = Call::queued(scope, f);
                 if sqlite.queue()?.blocking_send(call).is_err() {
                     return Err(sqlite::writer_gone().into());
                 }
@@ -273,8 +273,7 @@ where
     T: Send + 'static,
     E: From<StoreError> + Send + 'static,
 {
-    #[expect(clippy::type_complexity, reason = "one place, and a name would hide what it is")]
-    fn new(scope: Scope, f: F) -> (Box<dyn Op>, oneshot::Receiver<Result<T, E>>) {
+    fn queued(scope: Scope, f: F) -> (Box<dyn Op>, oneshot::Receiver<Result<T, E>>) {
         let (reply, answer) = oneshot::channel();
         (Box::new(Self { scope, f, value: None, reply }), answer)
     }

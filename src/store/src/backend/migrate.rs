@@ -28,3 +28,27 @@ where
     harness.run_pending_migrations(source).map_err(open)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diesel::{Connection, SqliteConnection};
+
+    #[test]
+    fn migrations_go_both_ways() {
+        let mut conn = SqliteConnection::establish(":memory:").expect("opens");
+        for _ in 0..2 {
+            run(&mut conn, SQLITE).expect("up");
+            conn.revert_all_migrations(SQLITE).expect("down");
+        }
+    }
+
+    #[test]
+    fn both_trees_have_the_same_versions() {
+        let sqlite: Vec<Box<dyn Migration<diesel::sqlite::Sqlite>>> = SQLITE.migrations().expect("embedded");
+        let postgres: Vec<Box<dyn Migration<diesel::pg::Pg>>> = POSTGRES.migrations().expect("embedded");
+        let sqlite: Vec<String> = sqlite.iter().map(|m| m.name().to_string()).collect();
+        let postgres: Vec<String> = postgres.iter().map(|m| m.name().to_string()).collect();
+        assert_eq!(sqlite, postgres);
+    }
+}

@@ -252,3 +252,84 @@ fn restrict(path: &Path, mode: u32) -> std::io::Result<()> {
 fn restrict(_path: &Path, _mode: u32) -> std::io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Runs one statement and reports what its caller is told.
+    struct Statement {
+        sql: &'static str,
+        keep: bool,
+        told: mpsc::Sender<Result<(), StoreError>>,
+    }
+
+    impl Op for Statement {
+        fn run(&mut self, conn: &mut Conn) -> Result<bool, StoreError> {
+            drop(conn.batch_execute(self.sql));
+            Ok(self.keep)
+        }
+
+        fn finish(self: Box<Self>, commit: Result<(), StoreError>) {
+            drop(self.told.send(commit));
+        }
+    }
+
+    fn group(store: &Sqlite, statements: &[&'static str]) -> Vec<Result<(), StoreError>> {
+        let (told, answers) = mpsc::channel();
+        // The first one keeps the writer busy until the others wait: they share the next group.
+        for sql in statements {
+            let op = Box::new(Statement { sql, keep: true, told: told.clone() });
+            store.queue().expect("open").blocking_send(op).map_err(|_| "stopped").expect("sent");
+        }
+        drop(told);
+        answers.iter().collect()
+    }
+
+    const GOOD: &str = "INSERT INTO server_settings (key, value) VALUES (hex(randomblob(8)), x'00')";
+    /// Holds inside its savepoint and breaks the COMMIT.
+    const BREAKS_COMMIT: &str = "PRAGMA defer_foreign_keys = ON; \
+        INSERT INTO site_settings (site_id, key, value) VALUES (x'00', 'k', x'00')";
+    const SLOW: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) \
+        INSERT OR REPLACE INTO server_settings (key, value) SELECT 'slow', x'00' FROM n";
+
+    fn settings(store: &Sqlite) -> i64 {
+        use crate::schema::server_settings;
+        use diesel::prelude::*;
+        let mut conn = store.reader().expect("a reader");
+        server_settings::table
+            .filter(server_settings::key.ne("slow"))
+            .count()
+            .get_result(&mut *conn)
+            .expect("counted")
+    }
+
+    #[test]
+    fn a_failed_commit_fails_every_caller_of_its_group_and_the_next_group_works() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Sqlite::open(folder.path(), 1).expect("opens");
+        let told = group(&store, &[SLOW, GOOD, BREAKS_COMMIT, GOOD]);
+        assert_eq!(told.first(), Some(&Ok(())));
+        let lost = told.iter().skip(1).filter(|t| matches!(t, Err(StoreError::Conflict(_)))).count();
+        assert_eq!(lost, 3, "{told:?}");
+        assert_eq!(settings(&store), 0);
+        assert_eq!(group(&store, &[GOOD]), [Ok(())]);
+        assert_eq!(settings(&store), 1);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_to_callers_and_ends_when_space_returns() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Sqlite::open(folder.path(), 1).expect("opens");
+        const FILLS: &str = "INSERT INTO server_settings (key, value) VALUES ('big', zeroblob(50000000))";
+        // The smallest limit that SQLite takes is the size that the file has.
+        let told = group(&store, &["PRAGMA max_page_count = 1", FILLS, GOOD]);
+        assert_eq!(told.len(), 3);
+        assert!(!store.has_failed(), "a full disk is no broken disk");
+        group(&store, &["PRAGMA max_page_count = 1000000"]);
+        let before = settings(&store);
+        assert_eq!(group(&store, &[GOOD]), [Ok(())]);
+        assert_eq!(settings(&store), before + 1);
+    }
+}

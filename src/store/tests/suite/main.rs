@@ -2,12 +2,21 @@
 //! `tests/postgres-up`); without it those runs say that they were skipped, and in CI they fail.
 
 #[macro_use]
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod backends;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
 mod queue;
+#[cfg(test)]
 mod queue_endings;
+#[cfg(test)]
 mod rows;
+#[cfg(test)]
 mod sealing;
+#[cfg(test)]
 mod walls;
+#[cfg(test)]
 mod world;

@@ -84,10 +84,6 @@ impl MCommand {
     fn over(&self) -> bool {
         self.cancelled_or_over || self.parts.iter().all(|p| is_over(p.state))
     }
-
-    fn all_accepted_or_over(&self) -> bool {
-        self.parts.iter().all(|p| is_over(p.state) || p.state == PartState::Accepted)
-    }
 }
 
 fn is_over(state: PartState) -> bool {
@@ -187,9 +183,8 @@ impl Model {
         if verdict == AnswerVerdict::Applied {
             p.state = new;
             p.parked_until = i64::MIN;
-            c.deadline = c.expires;
             if outcome == Outcome::Accepted {
-                c.deadline = c.expires.max(now + RULES.accepted_for);
+                c.deadline = c.deadline.max(now + RULES.accepted_for);
             }
             if self.open == Some((ci, pi)) {
                 self.open = None;
@@ -352,7 +347,7 @@ fn history(bed: &mut Bed, steps: &[Step]) {
                 let mut got: Vec<_> =
                     bed.system(move |tx| tx.expire_due(now, 500)).into_iter().map(|(_, id)| id).collect();
                 let due: Vec<usize> = (0..model.commands.len())
-                    .filter(|ci| !model.commands[*ci].over() && ends(&model.commands[*ci]) <= model.now)
+                    .filter(|ci| !model.commands[*ci].over() && model.commands[*ci].deadline <= model.now)
                     .collect();
                 let mut want: Vec<_> = due.iter().map(|ci| model.commands[*ci].id).collect();
                 got.sort();
@@ -372,11 +367,6 @@ fn history(bed: &mut Bed, steps: &[Step]) {
         }
     }
     compare(bed, &world, &model);
-}
-
-/// When a command ends by itself: it has another deadline only since an answer said "accepted".
-fn ends(c: &MCommand) -> i64 {
-    if c.all_accepted_or_over() { c.deadline } else { c.deadline.max(c.expires) }
 }
 
 /// In the end both must tell the same story about every part and every command.

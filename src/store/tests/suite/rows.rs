@@ -194,7 +194,7 @@ on_every_backend! {
         assert_eq!(bed.write(world.site, move |tx| { tx.push_cert_put(&row)?; tx.push_cert_put(&row) }), 2);
         let kept = PushCert { version: 2, ..cert };
         assert_eq!(bed.read(world.site, |tx| tx.push_cert("t")), Some(kept.clone()));
-        assert_eq!(bed.read(world.site, |tx| tx.push_certs()), [kept.clone()]);
+        assert_eq!(bed.read(world.site, |tx| tx.push_certs()), std::slice::from_ref(&kept));
         assert_eq!(bed.system(|tx| tx.all_push_certs()), [(world.site, kept)]);
         assert_eq!(bed.system(|tx| tx.sites()).len(), 1);
         assert_eq!(bed.read(world.site, |tx| tx.site(world.site)).expect("itself").name, "Acme");

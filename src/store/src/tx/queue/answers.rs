@@ -5,7 +5,7 @@ use crate::StoreError;
 use crate::backend::Conn;
 use crate::cell::Cell;
 use crate::records::{Answered, QueueRules, Reply};
-use crate::schema::{delivery_parts, enrollments, parts};
+use crate::schema::{commands, delivery_parts, enrollments, parts};
 use crate::tx::Tx;
 use bellwether_model::lifecycle::{AnswerVerdict, judge};
 use bellwether_model::{ChannelId, CommandState, Outcome, PartId, PartState, Timestamp};
@@ -46,12 +46,11 @@ impl Tx<'_> {
                 return Ok(Answered { verdict, command, before: Some(before), request });
             }
             let not_now = move_part(conn, site, &part, reply, now, rules)?;
-            let ends_at = match reply.outcome {
-                Outcome::Accepted => command.expires_at.max(now.plus(rules.accepted_for).0),
-                _ => command.expires_at,
-            };
+            if reply.outcome == Outcome::Accepted {
+                await_outcome(conn, site, &part.command_id, now.plus(rules.accepted_for))?;
+            }
             let note = note(reply, not_now);
-            settle(conn, site, &command, before, Some(&note), ends_at, now)?;
+            settle(conn, site, &command, before, Some(&note), now)?;
             close_if_done(conn, site, &channel.raw(), "answered", now)?;
             let command =
                 command_row(conn, site, &part.command_id)?.map(super::CommandRow::record).transpose()?;
@@ -106,6 +105,21 @@ fn move_part(
         .filter(delivery_parts::answered_at.is_null());
     diesel::update(target).set(delivery_parts::answered_at.eq(now.0)).execute(conn)?;
     Ok(not_now)
+}
+
+/// An accepted part has until its deadline to report, whatever becomes of the command's other parts.
+fn await_outcome(
+    conn: &mut Conn,
+    site: &[u8],
+    command: &[u8],
+    deadline: Timestamp,
+) -> Result<(), StoreError> {
+    let target = commands::table
+        .filter(commands::site_id.eq(site))
+        .filter(commands::id.eq(command))
+        .filter(commands::ends_at.lt(deadline.0));
+    diesel::update(target).set(commands::ends_at.eq(deadline.0)).execute(conn)?;
+    Ok(())
 }
 
 fn note(reply: &Reply, not_now: i32) -> String {

@@ -165,7 +165,7 @@ fn end(
         PartState::Superseded => CommandState::Superseded,
         _ => CommandState::Expired,
     };
-    settle(conn, site, command, fallback, Some(note), command.expires_at, now)?;
+    settle(conn, site, command, fallback, Some(note), now)?;
     close_if_done(conn, site, &command.channel_id, how.as_str(), now)
 }
 

@@ -2,12 +2,12 @@
 
 use crate::StoreError;
 use crate::cell::Cell;
-use crate::records::{Command, Inserted, NewCommand};
+use crate::records::{Command, Inserted, NewCommand, Part};
 use crate::schema::{channels, commands, enrollments, parts};
-use crate::tx::Tx;
 use crate::tx::channels::channel_row;
-use crate::tx::queue::CommandRow;
-use bellwether_model::{CommandId, CommandState, DeviceId, EnrollmentState, PartState};
+use crate::tx::queue::{CommandRow, PartRow};
+use crate::tx::{Tx, found};
+use bellwether_model::{CommandId, CommandState, DeviceId, EnrollmentState, PartId, PartState};
 use diesel::prelude::*;
 
 impl Tx<'_> {
@@ -22,7 +22,7 @@ impl Tx<'_> {
             // The update locks the channel's row on PostgreSQL: sequence numbers follow the order of commits.
             let rows =
                 diesel::update(channel).set(channels::last_seq.eq(channels::last_seq + 1)).execute(conn)?;
-            super::super::found(rows, "channel")?;
+            found(rows, "channel")?;
             let channel = channel_row(conn, site, new.channel_id)?;
             if channel.enrollment_id != new.enrollment_id.raw() {
                 return Err(StoreError::Misuse("the channel belongs to another enrollment"));
@@ -58,18 +58,8 @@ impl Tx<'_> {
                 ))
                 .execute(conn)?;
             for (ordinal, (id, request)) in (0_i32..).zip(&new.parts) {
-                diesel::insert_into(parts::table)
-                    .values((
-                        parts::site_id.eq(site),
-                        parts::id.eq(id.raw()),
-                        parts::command_id.eq(new.id.raw()),
-                        parts::ordinal.eq(ordinal),
-                        parts::request.eq(request),
-                        parts::state.eq(PartState::Queued.raw()),
-                        parts::sends.eq(0),
-                        parts::not_now.eq(0),
-                    ))
-                    .execute(conn)?;
+                let part = planned(new.id, *id, ordinal, request);
+                diesel::insert_into(parts::table).values(PartRow::of(site, &part)).execute(conn)?;
             }
             Ok(Inserted::New(seq))
         })
@@ -100,6 +90,24 @@ fn stored(new: &NewCommand, device_id: DeviceId, seq: i64) -> Command {
         created_at: new.created_at,
         created_by: new.created_by.clone(),
         first_sent_at: None,
+        finished_at: None,
+    }
+}
+
+fn planned(command_id: CommandId, id: PartId, ordinal: i32, request: &str) -> Part {
+    Part {
+        id,
+        command_id,
+        ordinal,
+        request: request.to_owned(),
+        state: PartState::Queued,
+        wire: None,
+        sends: 0,
+        last_sent_at: None,
+        not_now: 0,
+        not_before: None,
+        answer: None,
+        error: None,
         finished_at: None,
     }
 }

@@ -78,14 +78,13 @@ fn part_states(conn: &mut Conn, site: &[u8], command: &[u8]) -> Result<Vec<PartS
     states.into_iter().map(PartState::cooked).collect()
 }
 
-/// Writes down where a command stands after its parts moved. `ends_at`: the new deadline, when there is one.
+/// Writes down where a command stands after its parts moved.
 fn settle(
     conn: &mut Conn,
     site: &[u8],
     command: &CommandRow,
     fallback: CommandState,
     note: Option<&str>,
-    ends_at: i64,
     now: Timestamp,
 ) -> Result<CommandState, StoreError> {
     let state = command_state(&part_states(conn, site, &command.id)?).unwrap_or(fallback);
@@ -96,7 +95,6 @@ fn settle(
         .set((
             commands::state.eq(state.raw()),
             commands::note.eq(note),
-            commands::ends_at.eq(ends_at),
             commands::pending_lane.eq(if over { None } else { Some(lane.rank()) }),
             commands::finished_at.eq(if over { Some(now.0) } else { None }),
         ))
@@ -125,7 +123,18 @@ fn unanswered(
     site: &[u8],
     delivery: &[u8],
 ) -> Result<Vec<(CommandRow, PartRow)>, StoreError> {
-    Ok(delivery_parts::table
+    let mut rows: Vec<(CommandRow, PartRow)> = carried(site.to_vec(), delivery.to_vec())
+        .select((CommandRow::as_select(), PartRow::as_select()))
+        .load(conn)?;
+    // A delivery is small; sorting it here keeps the plan simple.
+    rows.sort_by_key(|(command, part)| (lane_rank(command), command.seq, part.ordinal));
+    Ok(rows)
+}
+
+/// The query behind [`unanswered`].
+#[diesel::dsl::auto_type(no_type_alias)]
+fn carried(site: Vec<u8>, delivery: Vec<u8>) -> _ {
+    delivery_parts::table
         .inner_join(
             parts::table
                 .on(parts::site_id.eq(delivery_parts::site_id).and(parts::id.eq(delivery_parts::part_id))),
@@ -137,9 +146,10 @@ fn unanswered(
         .filter(delivery_parts::delivery_id.eq(delivery))
         .filter(delivery_parts::answered_at.is_null())
         .filter(parts::state.eq("sent"))
-        .order((commands::pending_lane, commands::seq, parts::ordinal))
-        .select((CommandRow::as_select(), PartRow::as_select()))
-        .load(conn)?)
+}
+
+fn lane_rank(command: &CommandRow) -> i32 {
+    Lane::cooked(command.lane.clone()).map_or(i32::MAX, Lane::rank)
 }
 
 fn close_delivery(

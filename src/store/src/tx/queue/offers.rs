@@ -160,8 +160,7 @@ fn send_part(
         diesel::update(target).set(commands::first_sent_at.eq(now.0)).execute(conn)?;
     }
     let note = sent_note(&command, sends, rules)?;
-    let ends_at = command.expires_at;
-    settle(conn, site, &command, CommandState::Sent, Some(&note), ends_at, now)?;
+    settle(conn, site, &command, CommandState::Sent, Some(&note), now)?;
     Ok(())
 }
 
