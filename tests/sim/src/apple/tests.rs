@@ -282,6 +282,17 @@ async fn forgeries_can_be_tried() {
 }
 
 #[tokio::test]
+async fn the_identity_can_be_shown_in_the_tls_handshake_too() {
+    let (server, _) = enrolled(Family::Mac).await;
+    assert!(server.state().presented.is_empty(), "not unless asked to");
+    let mut device =
+        AppleDevice::builder(Family::Mac, server.http()).client_certificate(true).build().unwrap();
+    device.enroll(&server.link()).await.unwrap();
+    let identity = device.identity().unwrap().cert_der.clone();
+    assert_eq!(server.state().presented, [identity]);
+}
+
+#[tokio::test]
 async fn a_device_survives_in_a_file() {
     let (server, mut device) = enrolled(Family::Ipad).await;
     server.push("1", &Command::InstallProfile { payload: SMALL_PROFILE.into() });

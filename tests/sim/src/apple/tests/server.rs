@@ -17,7 +17,7 @@ use bellwether_certs::hash::random_bytes;
 use bellwether_scep::server::{self, SignedBy};
 use bellwether_scep::{FailInfo, MessageType, Operation};
 use openssl::pkey::PKey;
-use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
@@ -36,6 +36,8 @@ pub struct State {
     pub seen: Vec<(Inbound, Vec<u8>)>,
     pub bootstrap: Option<Vec<u8>>,
     pub fingerprint: Option<Vec<u8>>,
+    /// The client certificates that were presented in TLS handshakes.
+    pub presented: Vec<Vec<u8>>,
     /// What the CA was asked: message type, cipher, common name.
     pub scep_requests: Vec<(MessageType, cms::ContentCipher, String)>,
 }
@@ -70,6 +72,7 @@ impl Server {
             seen: Vec::new(),
             bootstrap: None,
             fingerprint: None,
+            presented: Vec::new(),
             scep_requests: Vec::new(),
         };
         let server = Self { url, state: Arc::new(Mutex::new(state)) };
@@ -79,6 +82,8 @@ impl Server {
                 let (server, acceptor, stream) = (accepting.clone(), acceptor.clone(), stream.unwrap());
                 std::thread::spawn(move || {
                     if let Ok(stream) = acceptor.accept(stream) {
+                        let presented = stream.ssl().peer_certificate().map(|cert| cert.to_der().unwrap());
+                        server.state().presented.extend(presented);
                         server.serve(stream);
                     }
                 });
@@ -269,6 +274,9 @@ fn acceptor(tls: &TlsCa, now: i64) -> SslAcceptor {
     let pkey = PKey::private_key_from_pkcs8(key.to_pkcs8_der().unwrap().expose_secret()).unwrap();
     acceptor.set_private_key(&pkey).unwrap();
     acceptor.set_certificate(&X509::from_der(&cert).unwrap()).unwrap();
+    // Asks for a certificate and judges none, as the device listener does.
+    acceptor.set_verify_callback(SslVerifyMode::PEER, |_, _| true);
+    acceptor.set_session_id_context(b"test").unwrap();
     acceptor.build()
 }
 
