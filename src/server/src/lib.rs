@@ -20,3 +20,4 @@ pub mod problem;
 pub mod routes;
 pub mod serve;
 pub mod tls;
+pub mod wakers;
