@@ -56,15 +56,18 @@ fn apple(intent: &Intent) -> Option<&'static str> {
 
 fn windows(intent: &Intent) -> Option<&'static str> {
     match intent {
-        Intent::ClearPasscode => {
-            Some("a Windows PC's passwords belong to its accounts; reset the account, or rotate the local administrator's password.")
-        }
+        Intent::ClearPasscode => Some(
+            "a Windows PC's passwords belong to its accounts; reset the account, or rotate the local administrator's password.",
+        ),
         Intent::ShutDown => Some("Windows lets an MDM restart a PC but not power it off."),
         Intent::LostModeOn { .. } | Intent::LostModeOff | Intent::PlaySound => {
             Some("lost mode exists on iPhone and iPad only. Use lock or wipe.")
         }
         Intent::Locate => Some("Windows does not report its place to an MDM."),
         Intent::Message { .. } => Some("Windows has no MDM command that shows a text."),
+        Intent::RenewIdentity => {
+            Some("a PC renews its certificate by itself, on the schedule that it was given.")
+        }
         Intent::RotateSecret { secret: RotatableSecret::RecoveryLock } => {
             Some("the recovery lock exists on Apple silicon Macs only.")
         }
@@ -78,6 +81,7 @@ fn android(intent: &Intent) -> Option<&'static str> {
         Intent::InstallProfile { .. } | Intent::RemoveProfile { .. } => {
             Some("configuration profiles are an Apple format. Use a policy.")
         }
+        Intent::RenewIdentity => Some("the agent renews its certificate by itself."),
         Intent::RotateSecret { .. } => Some("Android keeps no such secret with the server."),
         _ => None,
     }

@@ -219,6 +219,8 @@ pub enum Intent {
         /// Which.
         secret: RotatableSecret,
     },
+    /// Replace the device's own certificate before it ends. The server asks for it by itself in time.
+    RenewIdentity,
     /// Leave management; the device keeps its user's data.
     Unenroll,
     /// The platform's own words, for what has no word here.
@@ -252,6 +254,7 @@ impl Intent {
             Self::Message { .. } => "message",
             Self::OsUpdate { .. } => "os-update",
             Self::RotateSecret { .. } => "rotate-secret",
+            Self::RenewIdentity => "renew-identity",
             Self::Unenroll => "unenroll",
             Self::Raw { .. } => "raw",
         }
@@ -278,6 +281,7 @@ impl Intent {
         "message",
         "os-update",
         "rotate-secret",
+        "renew-identity",
         "unenroll",
         "raw",
     ];
@@ -287,6 +291,7 @@ impl Intent {
         match self {
             Self::Lock { .. } | Self::Wipe(_) | Self::LostModeOn { .. } | Self::Unenroll => Lane::Emergency,
             Self::RefreshInventory { .. } => Lane::Inventory,
+            Self::RenewIdentity => Lane::Policy,
             _ => Lane::Interactive,
         }
     }
@@ -314,6 +319,7 @@ impl Intent {
                 Some(format!("refresh-inventory:{}", names.join("+")))
             }
             Self::Locate => Some("locate".to_owned()),
+            Self::RenewIdentity => Some("renew-identity".to_owned()),
             _ => None,
         }
     }
@@ -353,7 +359,8 @@ mod tests {
         assert!(serde_json::from_str::<Intent>(r#"{"type":"lock","pin":"1234"}"#).is_err(), "unknown field");
         for kind in Intent::KINDS {
             let text = serde_json::json!({ "type": kind }).to_string();
-            let error = serde_json::from_str::<Intent>(&text).err().map(|e| e.to_string()).unwrap_or_default();
+            let error =
+                serde_json::from_str::<Intent>(&text).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(!error.contains("unknown variant"), "{kind}: {error}");
         }
     }

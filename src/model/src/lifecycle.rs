@@ -31,10 +31,7 @@ words!(
 impl CommandState {
     /// Terminal states are never left (Q3).
     pub fn is_terminal(self) -> bool {
-        matches!(
-            self,
-            Self::Acknowledged | Self::Failed | Self::Expired | Self::Cancelled | Self::Superseded
-        )
+        matches!(self, Self::Acknowledged | Self::Failed | Self::Expired | Self::Cancelled | Self::Superseded)
     }
 }
 
@@ -65,10 +62,7 @@ words!(
 impl PartState {
     /// Terminal states are never left (Q3).
     pub fn is_terminal(self) -> bool {
-        matches!(
-            self,
-            Self::Acknowledged | Self::Failed | Self::Expired | Self::Cancelled | Self::Superseded
-        )
+        matches!(self, Self::Acknowledged | Self::Failed | Self::Expired | Self::Cancelled | Self::Superseded)
     }
 
     /// Whether a device may be offered this part.

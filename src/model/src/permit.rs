@@ -81,7 +81,11 @@ pub struct NotAGrant(String);
 
 impl fmt::Display for NotAGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no grant; write ACTION@server or ACTION@SITE-ID, such as device:read@server", self.0)
+        write!(
+            f,
+            "{:?} is no grant; write ACTION@server or ACTION@SITE-ID, such as device:read@server",
+            self.0
+        )
     }
 }
 
