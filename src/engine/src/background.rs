@@ -53,9 +53,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends what is past its time and deletes what is past its use.
+    /// Renews what ends soon, ends what is past its time and deletes what is past its use.
     pub async fn housekeep_once(&self) -> Result<(), Error> {
         let now = self.now();
+        self.renew_due_once().await?;
         loop {
             let limit = CHUNK as i64;
             let expired = self.store.write(Scope::System, move |tx| expire(tx, now, limit)).await?;

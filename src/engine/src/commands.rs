@@ -27,6 +27,8 @@ const DEFAULT_LIFE: i64 = 30 * DAY;
 const INVENTORY_LIFE: i64 = 7 * DAY;
 const MIN_LIFE: i64 = 5 * MINUTE;
 const MAX_LIFE: i64 = 365 * DAY;
+/// Between two wakes of a device that has not called in the meantime.
+const WAKE_PAUSE: i64 = 20 * 1000;
 /// Devices in one job.
 pub(crate) const MAX_TARGETS: usize = 100_000;
 /// Devices of a job that are worked off in one transaction.
@@ -711,8 +713,25 @@ fn enqueue(tx: &mut Tx<'_>, command: &NewCommand, notes: &Notes, now: Timestamp)
     if id == command.id {
         tx.event_append(&notes.event)?;
     }
-    tx.wake_request(command.channel_id, now)?;
+    if !enrollment.test_only {
+        let due = wake_due(tx, command.channel_id, now)?;
+        tx.wake_request(command.channel_id, due)?;
+    }
     Ok(id)
+}
+
+/// When to wake for a new command. A device that was woken a moment ago and has not called yet finds the new command
+/// when it does: one wake, not one per command.
+fn wake_due(
+    tx: &mut Tx<'_>,
+    channel: bellwether_model::ChannelId,
+    now: Timestamp,
+) -> Result<Timestamp, Error> {
+    let Some(channel) = tx.channel(channel)? else { return Ok(now) };
+    Ok(match channel.woken_at {
+        Some(at) if channel.wake_attempts > 0 && now.since(at) < WAKE_PAUSE => at.plus(WAKE_PAUSE),
+        _ => now,
+    })
 }
 
 fn life(intent: &Intent, options: &SendOptions) -> Result<i64, Error> {

@@ -300,7 +300,6 @@ impl Engine {
             })?
         };
         let minted = self.new_challenge(
-            site,
             ChallengePurpose::Enroll,
             Some(invitation.id),
             None,
@@ -401,14 +400,12 @@ impl Engine {
 
     pub(crate) fn new_challenge(
         &self,
-        site: SiteId,
         purpose: ChallengePurpose,
         invitation_id: Option<InvitationId>,
         enrollment_id: Option<bellwether_model::EnrollmentId>,
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<MintedChallenge, Error> {
-        let _ = site;
         let secret = URL_SAFE_NO_PAD.encode(random_bytes::<24>()?);
         let row = Challenge {
             id: ChallengeId(new_uuid(now)?),

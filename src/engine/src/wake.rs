@@ -52,6 +52,11 @@ impl Engine {
         let mut running: JoinSet<(DueWake, WakeOutcome)> = JoinSet::new();
         let count = due.len();
         for wake in due {
+            if wake.test_only {
+                // An old row: test-only enrollments are not asked to be woken.
+                self.settle_quietly(&wake).await?;
+                continue;
+            }
             let prepared = self.prepare(&wake, &mut identities).await?;
             match prepared {
                 Ok((waker, identity, target)) => {
@@ -104,6 +109,15 @@ impl Engine {
         let target =
             WakeTarget { token, magic: SecretString::from(magic), expires_at: self.now().plus(EXPIRATION) };
         Ok(Ok((waker, identity, target)))
+    }
+
+    async fn settle_quietly(&self, wake: &DueWake) -> Result<(), Error> {
+        let note = Some("a test-only enrollment is never woken; it calls by itself".to_owned());
+        let result = WakeResult { next_due: None, attempts: 0, woken_at: None, note, dead: false };
+        let channel = wake.channel.id;
+        self.store
+            .write(Scope::Site(wake.site_id), move |tx| tx.wake_result(channel, &result).map_err(Error::from))
+            .await
     }
 
     async fn settle(&self, wake: &DueWake, outcome: WakeOutcome) -> Result<(), Error> {

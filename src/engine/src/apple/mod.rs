@@ -8,6 +8,7 @@ mod checkin;
 mod identify;
 mod plan;
 mod render;
+mod renew;
 mod report;
 
 pub(crate) use plan::{plan, raw_is_destructive};

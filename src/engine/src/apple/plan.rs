@@ -116,6 +116,7 @@ pub(crate) fn plan(
                     .into(),
             ));
         }
+        Intent::RenewIdentity => one("InstallProfile"),
         Intent::Unenroll => one("RemoveProfile"),
         Intent::Raw { payload } => {
             let raw = raw(payload)?;
@@ -212,7 +213,7 @@ fn is_enrollment_profile(identifier: &str) -> bool {
     identifier.starts_with(enrollment_profile_identifier())
 }
 
-pub(super) fn family(device: &Device) -> Family {
+pub(crate) fn family(device: &Device) -> Family {
     device.product.as_deref().or(device.model.as_deref()).map_or(Family::Unknown, Family::from_product_name)
 }
 

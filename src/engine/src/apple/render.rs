@@ -24,6 +24,8 @@ pub(super) struct Material<'a> {
     pub unlock_token: Option<Opaque>,
     /// The recovery-lock password that is in force.
     pub current_recovery_lock: Option<Opaque>,
+    /// The enrollment profile with a fresh challenge, for a renewal.
+    pub renewal_profile: Option<Opaque>,
 }
 
 /// How every enrollment profile's identifier begins.
@@ -119,6 +121,11 @@ fn command(
                 .as_deref()
                 .map(Opaque::from)
                 .ok_or_else(|| Error::Internal("a rotation without a new password".into()))?,
+        },
+        Intent::RenewIdentity => Command::InstallProfile {
+            payload: material
+                .renewal_profile
+                .ok_or_else(|| Error::Internal("a renewal without its profile".into()))?,
         },
         Intent::Unenroll => Command::RemoveProfile { identifier: profile_identifier(material.site) },
         Intent::Raw { payload } => Command::Raw(

@@ -17,7 +17,9 @@ use bellwether_model::{
     ChannelId, CommandState, DeliveryId, EnrollmentId, EventKind, Fact, Intent, PartId, Timestamp,
 };
 use bellwether_store::records::QueueRules;
-use bellwether_store::records::{Answered, Candidate, Channel, Escrow, Event, HandOver, Peek, Reply, Sealed};
+use bellwether_store::records::{
+    Answered, Candidate, Challenge, Channel, Escrow, Event, HandOver, Peek, Reply, Sealed,
+};
 use bellwether_store::{Scope, Tx};
 use secrecy::ExposeSecret as _;
 
@@ -198,13 +200,15 @@ impl Engine {
                 wire: opened.expose_secret().clone(),
                 sealed: None,
                 first: false,
+                challenge: None,
             }));
         }
         let rendered = self.rendered(caller, candidate).await;
         match rendered {
-            Ok(wire) => {
+            Ok((wire, challenge)) => {
                 let sealed = self.vault.seal(site, "part", part.as_bytes(), "wire", &wire)?;
-                Ok(Some(Ready { part, wire, sealed: Some(sealed), first: candidate.part.sends == 0 }))
+                let first = candidate.part.sends == 0;
+                Ok(Some(Ready { part, wire, sealed: Some(sealed), first, challenge }))
             }
             Err(Error::CannotDo(reason) | Error::Invalid(reason)) => {
                 self.drop_command(caller, candidate, &reason).await?;
@@ -214,7 +218,11 @@ impl Engine {
         }
     }
 
-    async fn rendered(&self, caller: &Authenticated, candidate: &Candidate) -> Result<Vec<u8>, Error> {
+    async fn rendered(
+        &self,
+        caller: &Authenticated,
+        candidate: &Candidate,
+    ) -> Result<(Vec<u8>, Option<Challenge>), Error> {
         let site = caller.site;
         let (stored, intent) = self.open_intent(site, &candidate.command).await?;
         let kind = {
@@ -235,7 +243,14 @@ impl Engine {
             Intent::RotateSecret { .. } => self.escrowed(site, id, RECOVERY_LOCK).await?,
             _ => None,
         };
-        render(
+        let (renewal_profile, challenge) = match intent {
+            Intent::RenewIdentity => {
+                let (profile, challenge) = self.renewal(site, &caller.enrollment, &caller.device).await?;
+                (Some(Opaque::from(profile)), Some(challenge))
+            }
+            _ => (None, None),
+        };
+        let wire = render(
             &stored,
             &intent,
             &candidate.part.request,
@@ -246,8 +261,10 @@ impl Engine {
                 device: &caller.device,
                 unlock_token,
                 current_recovery_lock,
+                renewal_profile,
             },
-        )
+        )?;
+        Ok((wire, challenge))
     }
 
     async fn escrowed(
@@ -321,6 +338,8 @@ impl Engine {
             )?,
         };
         let offer = ready.as_ref().map(|r| (r.part, r.sealed.clone()));
+        let challenge = ready.as_ref().and_then(|r| r.challenge.clone());
+        let test_only = caller.enrollment.test_only;
         let first = ready.as_ref().is_some_and(|r| r.first);
         let outcome = self
             .store
@@ -341,11 +360,14 @@ impl Engine {
                     {
                         return Ok(Next::Moved(Box::new(Some(next))));
                     }
-                    settle_wake(tx, &turn, word)?;
+                    settle_wake(tx, &turn, word, test_only)?;
                     return Ok(Next::Done);
                 };
                 match tx.hand_over(turn.channel, delivery, &[(*part, sealed.clone())], &after, &rules)? {
                     HandOver::Done { .. } => {
+                        if let Some(challenge) = &challenge {
+                            tx.challenge_insert(challenge)?;
+                        }
                         if first {
                             note_sent(tx, &turn, *part)?;
                         }
@@ -354,7 +376,7 @@ impl Engine {
                     HandOver::Moved => {
                         let next = tx.peek(turn.channel, &after, &rules)?;
                         if next.is_none() {
-                            settle_wake(tx, &turn, word)?;
+                            settle_wake(tx, &turn, word, test_only)?;
                             return Ok(Next::Done);
                         }
                         Ok(Next::Moved(Box::new(next)))
@@ -377,6 +399,8 @@ struct Ready {
     /// To be frozen with the first send.
     sealed: Option<Sealed>,
     first: bool,
+    /// Minted for these bytes, stored with their first send.
+    challenge: Option<Challenge>,
 }
 
 /// What a poll came to.
@@ -505,10 +529,10 @@ fn update_device(tx: &mut Tx<'_>, poll: &Poll, facts: &[Fact]) -> Result<(), Err
 
 /// The session ends here. A device whose last word was NotNow calls again by itself; one that said NotNow earlier and
 /// something else last does not, so it is woken again.
-fn settle_wake(tx: &mut Tx<'_>, poll: &Poll, word: Word) -> Result<(), Error> {
+fn settle_wake(tx: &mut Tx<'_>, poll: &Poll, word: Word, test_only: bool) -> Result<(), Error> {
     let Some(mut channel) = tx.channel(poll.channel)? else { return Ok(()) };
     let waiting = tx.pending_count(poll.channel)? > 0;
-    let due = if waiting && !word.not_now { Some(poll.now.plus(NOT_NOW_WAKE)) } else { None };
+    let due = if waiting && !word.not_now && !test_only { Some(poll.now.plus(NOT_NOW_WAKE)) } else { None };
     if channel.wake_due_at != due || channel.wake_attempts != 0 {
         channel.wake_due_at = due;
         channel.wake_attempts = 0;

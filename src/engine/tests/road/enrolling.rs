@@ -356,3 +356,51 @@ async fn secrets_in_keys_are_hashed_and_revocation_is_at_once() {
     let never = SecretString::from("bw_0000".to_owned());
     assert!(house.engine.caller(never.expose_secret(), None).await.is_err());
 }
+
+#[tokio::test]
+async fn rule_b_a_renewal_that_we_asked_for_keeps_everything() {
+    let house = house().await;
+    let mut old = mac("UDID-1");
+    old.enroll(&house, &house.invite(None).await).await;
+    old.drain(&house).await;
+    house.engine.housekeep_once().await.unwrap();
+    assert!(old.idle(&house).await.is_none(), "nothing to renew in the first months");
+    house.later(250 * DAY);
+    house.engine.housekeep_once().await.unwrap();
+    house.engine.housekeep_once().await.unwrap();
+    let id = house.device_id("UDID-1").await;
+    house.send(id, Intent::RefreshInventory { kinds: vec![] }).await.unwrap();
+    let install = old.idle(&house).await.unwrap();
+    assert_eq!(install.request_type, "InstallProfile");
+    let payload = install.command.get("Payload").and_then(plist::Value::as_data).unwrap();
+    let details = bellwether_apple::profile::decode_enrollment_profile(
+        &bellwether_certs::cms::strip_signature(payload).unwrap(),
+    )
+    .unwrap();
+    // The device installs it: a new key, a new certificate, Authenticate and TokenUpdate with it.
+    let mut new = mac("UDID-1");
+    match scep(&house, &details, &new.key, Wishes::default(), None).await {
+        Reply::Success(der) => new.cert = der,
+        other => panic!("{other:?}"),
+    }
+    new.topic = details.mdm.topic.clone();
+    assert_eq!(new.authenticate(&house).await.status, 200);
+    assert_eq!(
+        old.put(&house, bellwether_apple::device::idle(&old.ids).unwrap()).await.status,
+        200,
+        "still good"
+    );
+    assert_eq!(new.token_update(&house).await.status, 200);
+    // Same enrollment, same queue; the old identity is done.
+    assert_eq!(old.put(&house, bellwether_apple::device::idle(&old.ids).unwrap()).await.status, 403);
+    let next = new.ack(&house, &install.command_uuid, plist::Dictionary::new()).await.unwrap();
+    assert_eq!(next.request_type, "DeviceInformation");
+    let devices = house.devices().await;
+    assert_eq!(devices.len(), 1);
+    assert_eq!(devices[0].enrollment.as_ref().unwrap().epoch, 1);
+    house.engine.housekeep_once().await.unwrap();
+    new.drain(&house).await;
+    house.later(DAY);
+    house.engine.housekeep_once().await.unwrap();
+    assert!(new.idle(&house).await.is_none(), "renewed: nothing more to do");
+}

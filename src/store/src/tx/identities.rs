@@ -7,7 +7,9 @@ use crate::cell::{Cell, records, row};
 use crate::records::{Identity, KnownIdentity};
 use crate::schema::{enrollments, identities};
 use bellwether_model::device::IdentityState;
-use bellwether_model::{AuthorityId, ChallengeId, EnrollmentId, IdentityId, InvitationId, SiteId, Timestamp};
+use bellwether_model::{
+    AuthorityId, ChallengeId, EnrollmentId, EnrollmentState, IdentityId, InvitationId, SiteId, Timestamp,
+};
 use diesel::prelude::*;
 
 row!(IdentityRow: Identity in identities key (id) {
@@ -131,6 +133,30 @@ impl Tx<'_> {
                 })
             })
             .transpose()
+        })
+    }
+
+    /// System. Active enrollments whose pinned identity ends before `ends_before`, the most urgent first.
+    pub fn renewals_due(
+        &mut self,
+        ends_before: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<(SiteId, EnrollmentId)>, StoreError> {
+        self.in_system("renewals_due", |conn| {
+            let rows: Vec<(Vec<u8>, Vec<u8>)> = identities::table
+                .inner_join(
+                    enrollments::table.on(enrollments::site_id
+                        .eq(identities::site_id)
+                        .and(enrollments::identity_id.eq(identities::id))),
+                )
+                .filter(identities::state.eq(IdentityState::Live.raw()))
+                .filter(identities::not_after.lt(ends_before.0))
+                .filter(enrollments::state.eq(EnrollmentState::Active.raw()))
+                .order((identities::not_after, identities::id))
+                .limit(limit)
+                .select((enrollments::site_id, enrollments::id))
+                .load(conn)?;
+            rows.into_iter().map(|(site, id)| Ok((SiteId::cooked(site)?, EnrollmentId::cooked(id)?))).collect()
         })
     }
 }
