@@ -21,3 +21,6 @@ pub mod routes;
 pub mod serve;
 pub mod tls;
 pub mod wakers;
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,12 @@ use crate::config::{Config, ConfigError};
 use crate::edge::Edge;
 use crate::listen::{self, ListenError};
 use crate::tls::{self, Contexts, Material, Side, TlsError};
+use crate::wakers::{Apns, ApnsConfig, ApnsError};
 use actix_web::dev::ServerHandle;
 use actix_web::web;
 use bellwether_certs::cert::ders_to_pem;
 use bellwether_engine::{Engine, EngineConfig, StoreConfig};
+use bellwether_model::Platform;
 use bellwether_store::PostgresUrl;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::io::Write as _;
@@ -55,6 +57,9 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The push service.
+    #[error(transparent)]
+    Apns(#[from] ApnsError),
 }
 
 /// A server that runs. Dropping it does not stop it; [`RunningServer::stop`] does.
@@ -128,6 +133,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         clock: Arc::new(SystemClock),
     })
     .await?;
+    engine.set_waker(Platform::Apple, Arc::new(apns(&config)?));
     let setup_token = engine.setup_token();
     let tls_ca = own_ca.then(|| engine.tls_ca().cert_der);
     let tls_ca_pem = tls_ca.as_ref().map(|der| ders_to_pem(&[der])).unwrap_or_default();
@@ -230,6 +236,16 @@ pub fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<PathBuf
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
     std::fs::rename(&fresh, &path).map_err(fail)?;
     Ok(path)
+}
+
+fn apns(config: &Config) -> Result<Apns, StartError> {
+    let mut apns = ApnsConfig { endpoint: config.apns_endpoint.clone(), ..ApnsConfig::default() };
+    if let Some(path) = &config.apns_trust {
+        let read = std::fs::read(path);
+        let fail = |e: std::io::Error| ConfigError::File { path: path.display().to_string(), reason: e.to_string() };
+        apns.trust_pem = Some(read.map_err(fail)?);
+    }
+    Ok(Apns::new(apns)?)
 }
 
 fn make_folder(path: &Path) -> Result<(), StartError> {

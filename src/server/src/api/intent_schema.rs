@@ -85,6 +85,7 @@ fn variants() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             } }),
             vec!["secret"],
         ),
+        ("renew-identity", json!({}), vec![]),
         ("unenroll", json!({}), vec![]),
         ("raw", json!({ "payload": bytes() }), vec!["payload"]),
     ]

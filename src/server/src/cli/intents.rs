@@ -127,6 +127,8 @@ pub enum IntentArgs {
         /// recovery-lock, disk-recovery-key, local-admin-password.
         secret: RotatableSecret,
     },
+    /// Replace the device's own certificate now; the server does it by itself in time.
+    RenewIdentity,
     /// Leave management; the device keeps its user's data.
     Unenroll,
     /// The platform's own words.
@@ -201,6 +203,7 @@ impl IntentArgs {
             Self::Message { text } => Intent::Message { text },
             Self::OsUpdate { version } => Intent::OsUpdate { version },
             Self::RotateSecret { secret } => Intent::RotateSecret { secret },
+            Self::RenewIdentity => Intent::RenewIdentity,
             Self::Unenroll => Intent::Unenroll,
             Self::Raw { file } => Intent::Raw { payload: read(&file)? },
         })

@@ -62,7 +62,7 @@ pub const KEYS: &[Key] = &[
     key("apns.endpoint", Kind::Text, Some("https://api.push.apple.com"), "Apple's push service; another only for tests"),
     key("apns.trust", Kind::Path, None, "PEM certificates to trust for apns.endpoint instead of the system's"),
     key("log.format", Kind::Words(&["auto", "json", "text"]), Some("auto"), "auto: text on a terminal, JSON otherwise"),
-    key("log.level", Kind::Text, Some("info"), "a level, or directives such as info,bellwether=debug"),
+    key("log.level", Kind::Text, Some("info,actix_server=warn"), "a level, or directives such as info,bellwether=debug"),
     key("limits.device_body", Kind::Number, Some("20971520"), "bytes of one device message"),
     key("limits.api_body", Kind::Number, Some("10485760"), "bytes of one API request"),
     key("limits.connections", Kind::Number, Some("10000"), "open connections of one listener"),
