@@ -1,1 +1,10 @@
-//! one binary
+//! End-to-end tests: the real server over real TLS, simulated devices, other people's programs as judges.
+//!
+//! On PostgreSQL when `BELLWETHER_TEST_POSTGRES_URL` is set (`tests/postgres-up`), on SQLite otherwise.
+
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod road;
