@@ -76,9 +76,8 @@ async fn work(engine: Arc<Engine>, stopped: watch::Receiver<bool>) {
     let mut calm = Calm::new("wakes");
     while !*stopped.borrow() {
         engine.wait_for_work().await;
-        let jobs = engine.run_jobs_once().await.map(|_| ());
-        let wakes = engine.wake_once().await.map(|_| ());
-        calm.after(jobs.and(wakes)).await;
+        let (jobs, wakes) = tokio::join!(engine.run_jobs_once(), engine.wake_once());
+        calm.after(jobs.map(|_| ()).and(wakes.map(|_| ()))).await;
     }
 }
 

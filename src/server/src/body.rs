@@ -37,7 +37,9 @@ pub async fn read(
     limit: usize,
 ) -> Result<Body, BodyError> {
     let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
-    if header(header::CONTENT_ENCODING).is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity")) {
+    if header(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity"))
+    {
         return Err(BodyError::Encoded);
     }
     let announced = header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());

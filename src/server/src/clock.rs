@@ -9,7 +9,10 @@ pub struct SystemClock;
 
 impl SystemClock {
     /// Milliseconds since the Unix epoch. A clock before 1970 reads as 1970.
-    #[expect(clippy::disallowed_methods, reason = "this is the Clock port's adapter: the one place that reads the time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the Clock port's adapter: the one place that reads the time"
+    )]
     pub fn read() -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

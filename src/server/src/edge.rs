@@ -6,8 +6,8 @@ use crate::tls::Peer;
 use actix_web::HttpRequest;
 use bellwether_engine::Engine;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Most bytes of request bodies that are held in memory at one time, all connections together.
 const BODY_BUDGET: usize = 512 * 1024 * 1024;

@@ -20,7 +20,8 @@ const STYLE: &str = include_str!("../templates/enroll.css");
 
 /// No script, no other origin, no frame; the one style sheet by its hash.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash = base64::engine::general_purpose::STANDARD.encode(bellwether_certs::hash::sha256(STYLE.as_bytes()));
+    let hash =
+        base64::engine::general_purpose::STANDARD.encode(bellwether_certs::hash::sha256(STYLE.as_bytes()));
     format!(
         "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     )
@@ -112,7 +113,10 @@ pub async fn download(
     match edge.engine.mint_profile(&code, family, unsigned, source.as_deref()).await {
         Ok(file) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, file.content_type))
-            .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}\"", file.file_name)))
+            .insert_header((
+                header::CONTENT_DISPOSITION,
+                format!("attachment; filename=\"{}\"", file.file_name),
+            ))
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .body(file.bytes),
         Err(error) => not_today(error),
@@ -220,7 +224,10 @@ fn not_today(error: Error) -> HttpResponse {
         Error::NotFound(_) | Error::Invalid(_) | Error::Conflict(_) | Error::CannotDo(_) => refused(),
         other => {
             let problem = Problem::from(other);
-            html(problem.code(), page("Not at the moment", "The server has a problem. Try again in a few minutes."))
+            html(
+                problem.code(),
+                page("Not at the moment", "The server has a problem. Try again in a few minutes."),
+            )
         }
     }
 }
@@ -291,7 +298,8 @@ mod tests {
     use bellwether_model::Timestamp;
 
     const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15";
-    const SAFARI: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.1 Safari/605.1.15";
+    const SAFARI: &str =
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.1 Safari/605.1.15";
     const LINUX: &str = "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/133.0";
 
     fn invitation(person: &str) -> OpenInvitation {
@@ -311,7 +319,11 @@ mod tests {
     #[test]
     fn each_device_is_offered_its_own_profile() {
         let iphone = shown(IPHONE);
-        assert!(iphone.contains("value=\"iphone\"") && !iphone.contains("value=\"mac\"") && !iphone.contains("<svg"));
+        assert!(
+            iphone.contains("value=\"iphone\"")
+                && !iphone.contains("value=\"mac\"")
+                && !iphone.contains("<svg")
+        );
         let mac = shown(SAFARI);
         assert!(mac.contains("value=\"mac\"") && mac.contains("value=\"ipad\""), "iPadOS claims to be a Mac");
         let other = shown(LINUX);

@@ -5,12 +5,16 @@ use crate::problem::{Problem, REQUEST_ID};
 use crate::tls::Peer;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError as _, web};
 use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
+
+/// Answers that are given before the body has arrived.
+const LEAVES_A_BODY: [u16; 5] = [400, 408, 413, 415, 431];
 
 /// The outermost middleware of both listeners.
 pub async fn watch(
@@ -22,7 +26,8 @@ pub async fn watch(
     let edge = req.app_data::<web::Data<Edge>>().cloned();
     let source = edge.as_ref().and_then(|edge| edge.source(req.request()));
     let method = req.method().clone();
-    let response = REQUEST_ID.scope(id.clone(), answer(req, next, edge.as_ref().map(|edge| edge.as_ref()), &id)).await;
+    let response =
+        REQUEST_ID.scope(id.clone(), answer(req, next, edge.as_ref().map(|edge| edge.as_ref()), &id)).await;
     let (route, status) = match &response {
         Ok(response) => (response.request().match_pattern(), response.status().as_u16()),
         Err(error) => (None, error.as_response_error().status_code().as_u16()),
@@ -43,6 +48,10 @@ pub async fn watch(
     let mut response = response?;
     let names = edge.as_ref().is_some_and(|edge| edge.config.names_configured());
     finish(response.headers_mut(), &id, names);
+    if LEAVES_A_BODY.contains(&status) {
+        // The rest of the body is not worth reading.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     Ok(response)
 }
 
@@ -134,15 +143,65 @@ fn new_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::test::{TestRequest, init_service, try_call_service};
+    use actix_web::{App, middleware::from_fn};
+
+    async fn panics() -> HttpResponse {
+        panic!("in a handler");
+    }
+
+    #[actix_web::test]
+    async fn a_panic_costs_one_request() {
+        let app = App::new()
+            .route("/page", web::get().to(panics))
+            .route("/apple/mdm", web::put().to(panics))
+            .route("/livez", web::get().to(HttpResponse::Ok))
+            .wrap(from_fn(watch));
+        let app = init_service(app).await;
+        let error = try_call_service(&app, TestRequest::get().uri("/page").to_request()).await.unwrap_err();
+        let response = error.error_response();
+        assert_eq!(response.status(), 500);
+        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert!(problem.request_id.is_some() && !problem.detail.contains("in a handler"));
+        let error =
+            try_call_service(&app, TestRequest::put().uri("/apple/mdm").to_request()).await.unwrap_err();
+        let response = error.error_response();
+        assert_eq!(response.status(), 500);
+        assert!(
+            actix_web::body::to_bytes(response.into_body()).await.unwrap().is_empty(),
+            "no prose for devices"
+        );
+        assert_eq!(
+            try_call_service(&app, TestRequest::get().uri("/livez").to_request()).await.unwrap().status(),
+            200
+        );
+    }
 
     #[test]
     fn one_spelling_of_a_path() {
-        for good in ["/", "/api/v1/devices", "/enroll/ABCD-EFGH-J", "/apple/mdm", "/.well-known/com.apple.remotemanagement"] {
+        for good in [
+            "/",
+            "/api/v1/devices",
+            "/enroll/ABCD-EFGH-J",
+            "/apple/mdm",
+            "/.well-known/com.apple.remotemanagement",
+        ] {
             assert!(is_canonical(good), "{good}");
         }
         for bad in [
-            "//api/v1/devices", "/api//v1", "/./api", "/api/../api/v1", "/api/%2e/v1", "/api/v1/%64evices", "/api;x/v1",
-            "/api\\v1", "/api/v1/..", "", "*", "/api/v1/devices/\u{0}",
+            "//api/v1/devices",
+            "/api//v1",
+            "/./api",
+            "/api/../api/v1",
+            "/api/%2e/v1",
+            "/api/v1/%64evices",
+            "/api;x/v1",
+            "/api\\v1",
+            "/api/v1/..",
+            "",
+            "*",
+            "/api/v1/devices/\u{0}",
         ] {
             assert!(!is_canonical(bad), "{bad}");
         }

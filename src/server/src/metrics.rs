@@ -80,7 +80,10 @@ mod tests {
         metrics.request("/enroll/{code}", "GET", 200, Duration::from_secs(60));
         metrics.request("none", "BREW", 404, Duration::ZERO);
         let text = metrics.render();
-        assert!(text.contains("route=\"/enroll/{code}\",method=\"GET\",status=\"200\",le=\"0.01\"} 0"), "{text}");
+        assert!(
+            text.contains("route=\"/enroll/{code}\",method=\"GET\",status=\"200\",le=\"0.01\"} 0"),
+            "{text}"
+        );
         assert!(text.contains("status=\"200\",le=\"0.05\"} 1"), "{text}");
         assert!(text.contains("status=\"200\",le=\"+Inf\"} 2"), "{text}");
         assert!(text.contains("method=\"other\",status=\"404\""), "{text}");

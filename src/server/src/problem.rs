@@ -62,7 +62,12 @@ impl Problem {
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        Self::new(405, "method-not-allowed", "Not with this method", "this path exists, but not for this method")
+        Self::new(
+            405,
+            "method-not-allowed",
+            "Not with this method",
+            "this path exists, but not for this method",
+        )
     }
 
     /// 408.
@@ -77,7 +82,12 @@ impl Problem {
 
     /// 413.
     pub fn too_large(limit: usize) -> Self {
-        Self::new(413, "too-large", "The request is too large", format!("at most {limit} bytes are accepted here"))
+        Self::new(
+            413,
+            "too-large",
+            "The request is too large",
+            format!("at most {limit} bytes are accepted here"),
+        )
     }
 
     /// 415.
@@ -87,7 +97,12 @@ impl Problem {
 
     /// 421.
     pub fn misdirected() -> Self {
-        Self::new(421, "misdirected", "Another server was meant", "the Host header names another server than TLS did")
+        Self::new(
+            421,
+            "misdirected",
+            "Another server was meant",
+            "the Host header names another server than TLS did",
+        )
     }
 
     /// 500; the cause goes to the log only.
@@ -128,7 +143,9 @@ impl From<Error> for Problem {
             Error::NotFound(_) => Self::not_found(text),
             Error::Invalid(_) => Self::invalid(text),
             Error::Conflict(_) => Self::conflict(text),
-            Error::CannotDo(_) => Self::new(422, "cannot-do", "The device or its platform cannot do this", text),
+            Error::CannotDo(_) => {
+                Self::new(422, "cannot-do", "The device or its platform cannot do this", text)
+            }
             Error::TooMany { retry_after_seconds } => {
                 let retry_after = Some(retry_after_seconds);
                 Self { retry_after, ..Self::new(429, "too-many", "Too many attempts", text) }
@@ -158,8 +175,15 @@ fn of_store(error: &StoreError) -> Problem {
 
 fn of_certs(error: &CertsError) -> Problem {
     match error {
-        CertsError::OpenSsl(_) | CertsError::WrongKey { .. } | CertsError::Unsealable => Problem::internal(error),
-        _ => Problem::new(422, "certificate-refused", "A certificate, key or signature was refused", error.to_string()),
+        CertsError::OpenSsl(_) | CertsError::WrongKey { .. } | CertsError::Unsealable => {
+            Problem::internal(error)
+        }
+        _ => Problem::new(
+            422,
+            "certificate-refused",
+            "A certificate, key or signature was refused",
+            error.to_string(),
+        ),
     }
 }
 
@@ -230,12 +254,13 @@ mod tests {
 
     #[actix_web::test]
     async fn a_problem_knows_its_request_and_when_to_come_back() {
-        let problem =
-            REQUEST_ID.scope("r-1".into(), async { Problem::from(Error::TooMany { retry_after_seconds: 7 }) }).await;
+        let problem = REQUEST_ID
+            .scope("r-1".into(), async { Problem::from(Error::TooMany { retry_after_seconds: 7 }) })
+            .await;
         assert_eq!(problem.request_id.as_deref(), Some("r-1"));
         let response = problem.error_response();
         assert_eq!(response.headers().get("retry-after").unwrap(), "7");
         assert_eq!(response.headers().get("content-type").unwrap(), "application/problem+json");
-        assert_eq!(Problem::unauthenticated().error_response().headers().get("www-authenticate").is_some(), true);
+        assert!(Problem::unauthenticated().error_response().headers().contains_key("www-authenticate"));
     }
 }

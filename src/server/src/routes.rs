@@ -152,4 +152,3 @@ fn by_path(entries: Vec<Entry>) -> Vec<(&'static str, Vec<Entry>)> {
     }
     out
 }
-

@@ -142,7 +142,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         None => None,
     };
 
-    let hosts: Vec<&str> = [&config.public_url, &config.device_url].into_iter().flatten().filter_map(|u| u.host_str()).collect();
+    let hosts: Vec<&str> =
+        [&config.public_url, &config.device_url].into_iter().flatten().filter_map(|u| u.host_str()).collect();
     let names = tls::names(&hosts, &[public_addr.ip(), device_addr.ip()]);
     let material = Material::of(&config, &engine, &names)?;
     let contexts = Contexts::new(&material)?;
@@ -224,14 +225,16 @@ pub fn store(config: &Config) -> StoreConfig {
 pub fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<PathBuf, StartError> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let path = folder.join(name);
-    let fail = |e: std::io::Error| StartError::File { path: path.display().to_string(), reason: e.to_string() };
+    let fail =
+        |e: std::io::Error| StartError::File { path: path.display().to_string(), reason: e.to_string() };
     // A new file and a rename: nobody ever reads half of it, and an old file's wider mode does not stay.
     let fresh = folder.join(format!(".{name}.new"));
     match std::fs::remove_file(&fresh) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(e)),
         _ => {}
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).map_err(fail)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh).map_err(fail)?;
     file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(fail)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
     std::fs::rename(&fresh, &path).map_err(fail)?;
@@ -242,7 +245,8 @@ fn apns(config: &Config) -> Result<Apns, StartError> {
     let mut apns = ApnsConfig { endpoint: config.apns_endpoint.clone(), ..ApnsConfig::default() };
     if let Some(path) = &config.apns_trust {
         let read = std::fs::read(path);
-        let fail = |e: std::io::Error| ConfigError::File { path: path.display().to_string(), reason: e.to_string() };
+        let fail =
+            |e: std::io::Error| ConfigError::File { path: path.display().to_string(), reason: e.to_string() };
         apns.trust_pem = Some(read.map_err(fail)?);
     }
     Ok(Apns::new(apns)?)

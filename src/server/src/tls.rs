@@ -106,7 +106,11 @@ impl Contexts {
     }
 
     /// What a listener accepts with. The certificate is chosen anew for every connection.
-    pub fn acceptor(self: &Arc<Self>, side: Side, material: &Material) -> Result<SslAcceptorBuilder, TlsError> {
+    pub fn acceptor(
+        self: &Arc<Self>,
+        side: Side,
+        material: &Material,
+    ) -> Result<SslAcceptorBuilder, TlsError> {
         let mut builder = builder(side, material)?;
         let contexts = Arc::clone(self);
         // Called for clients without SNI too. The verify mode stays the one of the listener: it belongs to the
@@ -130,12 +134,17 @@ impl Material {
             return Ok(Self { chain, key });
         };
         let read = |path: &std::path::Path| {
-            std::fs::read(path).map_err(|e| TlsError::File { path: path.display().to_string(), reason: e.to_string() })
+            std::fs::read(path)
+                .map_err(|e| TlsError::File { path: path.display().to_string(), reason: e.to_string() })
         };
-        let material = Self { chain: pem_to_ders(&read(certificate)?)?, key: KeyPair::from_pem(&read(key)?)? };
-        let leaf = material.chain.first().ok_or(TlsError::Mismatch("tls.certificate holds no certificate"))?;
+        let material =
+            Self { chain: pem_to_ders(&read(certificate)?)?, key: KeyPair::from_pem(&read(key)?)? };
+        let leaf =
+            material.chain.first().ok_or(TlsError::Mismatch("tls.certificate holds no certificate"))?;
         if CertInfo::parse(leaf)?.spki_der != material.key.public_key_der()? {
-            return Err(TlsError::Mismatch("tls.key does not belong to the first certificate of tls.certificate"));
+            return Err(TlsError::Mismatch(
+                "tls.key does not belong to the first certificate of tls.certificate",
+            ));
         }
         Ok(material)
     }
@@ -185,7 +194,8 @@ fn context(side: Side, material: &Material) -> Result<SslContext, TlsError> {
 fn builder(side: Side, material: &Material) -> Result<SslAcceptorBuilder, TlsError> {
     // TLS 1.2 and 1.3; every cipher of this list is an AEAD.
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
-    let key: PKey<Private> = PKey::private_key_from_pkcs8(secrecy::ExposeSecret::expose_secret(&material.key.to_pkcs8_der()?))?;
+    let key: PKey<Private> =
+        PKey::private_key_from_pkcs8(secrecy::ExposeSecret::expose_secret(&material.key.to_pkcs8_der()?))?;
     let mut chain = material.chain.iter();
     let leaf = chain.next().ok_or(TlsError::Mismatch("no certificate"))?;
     builder.set_certificate(X509::from_der(leaf)?.as_ref())?;

@@ -5,7 +5,8 @@ use super::input::page;
 use super::intent_schema::IntentSchema;
 use super::views::{Command, CommandDetail, Job, Page, PartAnswer, Secret};
 use super::{
-    Answer, Auth, IdempotencyKey, Input, Nothing, PageQuery, Query, SiteQuery, created, json, ok, site_or_default,
+    Answer, Auth, IdempotencyKey, Input, Nothing, PageQuery, Query, SiteQuery, created, json, ok,
+    site_or_default,
 };
 use crate::edge::Edge;
 use crate::problem::Problem;
@@ -78,7 +79,11 @@ fn options(
     if expires_in_seconds.is_some_and(|seconds| seconds <= 0) {
         return Err(Problem::invalid("expires_in_seconds is more than 0"));
     }
-    Ok(SendOptions { expires_in: expires_in_seconds.map(|seconds| seconds.saturating_mul(SECOND)), user, idempotency_key })
+    Ok(SendOptions {
+        expires_in: expires_in_seconds.map(|seconds| seconds.saturating_mul(SECOND)),
+        user,
+        idempotency_key,
+    })
 }
 
 /// Commands, newest first.
@@ -100,7 +105,12 @@ pub async fn list(edge: web::Data<Edge>, auth: Auth, query: Query<CommandsQuery>
 #[utoipa::path(get, path = "/api/v1/devices/{device}/commands", operation_id = "listDeviceCommands", tag = "commands",
     params(("device" = String, Path, description = "Id, serial number or hardware id"), PageQuery),
     responses((status = 200, description = "A page", body = Page<Command>)))]
-pub async fn of_device(edge: web::Data<Edge>, auth: Auth, device: web::Path<String>, query: Query<PageQuery>) -> Answer {
+pub async fn of_device(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    device: web::Path<String>,
+    query: Query<PageQuery>,
+) -> Answer {
     let permit = auth.permit::<may::ReadDevices>(&edge, query.0.site)?;
     let (cursor, limit) = query.0.page()?;
     let device = edge.engine.find_device(&permit, &device).await?;
@@ -163,7 +173,12 @@ pub async fn send_to_many(
 #[utoipa::path(get, path = "/api/v1/commands/{id}", operation_id = "getCommand", tag = "commands",
     params(("id" = uuid::Uuid, Path, description = "The command"), SiteQuery),
     responses((status = 200, description = "The command", body = CommandDetail)))]
-pub async fn show(edge: web::Data<Edge>, auth: Auth, id: web::Path<CommandId>, query: Query<SiteQuery>) -> Answer {
+pub async fn show(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    id: web::Path<CommandId>,
+    query: Query<SiteQuery>,
+) -> Answer {
     let permit = auth.permit::<may::ReadDevices>(&edge, query.0.site)?;
     ok(&CommandDetail::from(edge.engine.command(&permit, id.into_inner()).await?))
 }
@@ -202,7 +217,12 @@ pub async fn retry(
 #[utoipa::path(get, path = "/api/v1/commands/{id}/result", operation_id = "getCommandResult", tag = "commands",
     params(("id" = uuid::Uuid, Path, description = "The command"), SiteQuery),
     responses((status = 200, description = "Answers by part", body = Vec<PartAnswer>)))]
-pub async fn result(edge: web::Data<Edge>, auth: Auth, id: web::Path<CommandId>, query: Query<SiteQuery>) -> Answer {
+pub async fn result(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    id: web::Path<CommandId>,
+    query: Query<SiteQuery>,
+) -> Answer {
     let permit = auth.permit::<may::RevealSecrets>(&edge, query.0.site)?;
     let parts = edge.engine.command_result(&permit, id.into_inner()).await?;
     let answers = parts.into_iter().map(|(part, text)| PartAnswer {
@@ -216,7 +236,12 @@ pub async fn result(edge: web::Data<Edge>, auth: Auth, id: web::Path<CommandId>,
 #[utoipa::path(get, path = "/api/v1/commands/{id}/secret", operation_id = "revealCommandSecret", tag = "commands",
     params(("id" = uuid::Uuid, Path, description = "The command"), SiteQuery),
     responses((status = 200, description = "The secret", body = Secret)))]
-pub async fn secret(edge: web::Data<Edge>, auth: Auth, id: web::Path<CommandId>, query: Query<SiteQuery>) -> Answer {
+pub async fn secret(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    id: web::Path<CommandId>,
+    query: Query<SiteQuery>,
+) -> Answer {
     let permit = auth.permit::<may::RevealSecrets>(&edge, query.0.site)?;
     ok(&Secret::from(edge.engine.reveal_command_secret(&permit, id.into_inner()).await?))
 }

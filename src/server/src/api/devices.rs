@@ -65,7 +65,8 @@ pub async fn list(edge: web::Data<Edge>, auth: Auth, query: Query<DevicesQuery>)
     let Query(query) = query;
     let permit = auth.permit::<may::ReadDevices>(&edge, query.site)?;
     let (cursor, limit) = page(query.cursor.as_deref(), query.limit)?;
-    let found = edge.engine.devices(&permit, query.search, query.platform, query.state, cursor, limit).await?;
+    let found =
+        edge.engine.devices(&permit, query.search, query.platform, query.state, cursor, limit).await?;
     ok(&Page::<Device>::of(found))
 }
 
@@ -73,7 +74,12 @@ pub async fn list(edge: web::Data<Edge>, auth: Auth, query: Query<DevicesQuery>)
 #[utoipa::path(get, path = "/api/v1/devices/{device}", operation_id = "getDevice", tag = "devices",
     params(("device" = String, Path, description = "Id, serial number or hardware id"), SiteQuery),
     responses((status = 200, description = "The device", body = DeviceDetail)))]
-pub async fn show(edge: web::Data<Edge>, auth: Auth, device: web::Path<String>, query: Query<SiteQuery>) -> Answer {
+pub async fn show(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    device: web::Path<String>,
+    query: Query<SiteQuery>,
+) -> Answer {
     let permit = auth.permit::<may::ReadDevices>(&edge, query.0.site)?;
     let device = edge.engine.find_device(&permit, &device).await?;
     ok(&DeviceDetail::from(edge.engine.device(&permit, device).await?))

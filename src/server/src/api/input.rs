@@ -68,8 +68,11 @@ pub fn page(cursor: Option<&str>, limit: Option<i64>) -> Result<(Option<Vec<u8>>
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Problem::invalid(format!("limit is between 1 and {MAX_LIMIT}")));
     }
-    let wrong = || Problem::invalid("this cursor is not one of ours; take \"next\" of the page before as it is");
-    let key = cursor.map(|text| if text.len() > 400 { Err(wrong()) } else { URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong()) });
+    let wrong =
+        || Problem::invalid("this cursor is not one of ours; take \"next\" of the page before as it is");
+    let key = cursor.map(|text| {
+        if text.len() > 400 { Err(wrong()) } else { URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong()) }
+    });
     Ok((key.transpose()?, limit))
 }
 
@@ -114,7 +117,11 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         let query = web::Query::<T>::from_query(req.query_string());
-        ready(query.map(|q| Self(q.into_inner())).map_err(|e| Problem::invalid(format!("the query does not fit: {e}"))))
+        ready(
+            query
+                .map(|q| Self(q.into_inner()))
+                .map_err(|e| Problem::invalid(format!("the query does not fit: {e}"))),
+        )
     }
 }
 

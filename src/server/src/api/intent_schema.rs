@@ -16,7 +16,8 @@ impl ToSchema for IntentSchema {
 
 impl PartialSchema for IntentSchema {
     fn schema() -> RefOr<Schema> {
-        let variants: Vec<Value> = variants().into_iter().map(|(kind, fields, required)| variant(kind, fields, &required)).collect();
+        let variants: Vec<Value> =
+            variants().into_iter().map(|(kind, fields, required)| variant(kind, fields, &required)).collect();
         let schema = json!({
             "description": "What somebody wants done once. A platform or device that cannot do it says so before anything is queued.",
             "oneOf": variants,
@@ -120,7 +121,8 @@ mod tests {
             // Every documented field is known to the type: an unknown one would be refused by name.
             for field in fields.as_object().unwrap().keys() {
                 let body = json!({ "type": kind, field: null }).to_string();
-                let error = serde_json::from_str::<Intent>(&body).err().map(|e| e.to_string()).unwrap_or_default();
+                let error =
+                    serde_json::from_str::<Intent>(&body).err().map(|e| e.to_string()).unwrap_or_default();
                 assert!(!error.contains("unknown field"), "{kind}.{field}: {error}");
             }
         }

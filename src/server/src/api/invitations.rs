@@ -80,7 +80,12 @@ pub async fn create(
 #[utoipa::path(get, path = "/api/v1/invitations/{id}", operation_id = "getInvitation", tag = "invitations",
     params(("id" = uuid::Uuid, Path, description = "The invitation"), SiteQuery),
     responses((status = 200, description = "The invitation", body = Invitation)))]
-pub async fn show(edge: web::Data<Edge>, auth: Auth, id: web::Path<InvitationId>, query: Query<SiteQuery>) -> Answer {
+pub async fn show(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    id: web::Path<InvitationId>,
+    query: Query<SiteQuery>,
+) -> Answer {
     let permit = auth.permit::<may::ReadInvitations>(&edge, query.0.site)?;
     ok(&Invitation::from(edge.engine.invitation(&permit, id.into_inner()).await?))
 }

@@ -58,7 +58,12 @@ pub async fn list(edge: web::Data<Edge>, auth: Auth, query: Query<SiteQuery>) ->
 /// Mints a key. Its secret is in this answer and nowhere else.
 #[utoipa::path(post, path = "/api/v1/keys", operation_id = "createKey", tag = "keys", params(SiteQuery), request_body = KeyWish,
     responses((status = 201, description = "The key", body = NewKey)))]
-pub async fn create(edge: web::Data<Edge>, auth: Auth, query: Query<SiteQuery>, input: Input<KeyWish>) -> Answer {
+pub async fn create(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    query: Query<SiteQuery>,
+    input: Input<KeyWish>,
+) -> Answer {
     let permit = auth.permit::<may::WriteKeys>(&edge, query.0.site)?;
     let Input(wish) = input;
     let days = wish.expires_in_days.unwrap_or(DEFAULT_DAYS);

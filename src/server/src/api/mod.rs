@@ -67,7 +67,9 @@ pub async fn authenticate(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     if has_key_in_query(req.query_string()) {
-        let problem = Problem::invalid("a key in the URL ends up in logs and histories; send it as Authorization: Bearer");
+        let problem = Problem::invalid(
+            "a key in the URL ends up in logs and histories; send it as Authorization: Bearer",
+        );
         return Ok(req.into_response(problem.error_response()));
     }
     if (req.method().as_str(), req.path()) != SETUP {
@@ -97,8 +99,9 @@ fn bearer(headers: &header::HeaderMap) -> Option<&str> {
 }
 
 fn has_key_in_query(query: &str) -> bool {
-    url::form_urlencoded::parse(query.as_bytes())
-        .any(|(name, value)| value.starts_with("bw_") || matches!(&*name, "access_token" | "api_key" | "apikey"))
+    url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| {
+        value.starts_with("bw_") || matches!(&*name, "access_token" | "api_key" | "apikey")
+    })
 }
 
 /// For paths of the API that exist, but not with this method; and for those that do not exist.
@@ -148,10 +151,16 @@ mod tests {
         };
         assert_eq!(of(&["Bearer bw_abc"]).as_deref(), Some("bw_abc"));
         assert_eq!(of(&["bearer bw_abc"]).as_deref(), Some("bw_abc"));
-        for wrong in [&[][..], &["bw_abc"], &["Basic bw_abc"], &["Bearer abc"], &["Bearer bw_a", "Bearer bw_b"]] {
+        for wrong in
+            [&[][..], &["bw_abc"], &["Basic bw_abc"], &["Bearer abc"], &["Bearer bw_a", "Bearer bw_b"]]
+        {
             assert_eq!(of(wrong), None, "{wrong:?}");
         }
-        assert!(has_key_in_query("x=1&token=bw_abc") && has_key_in_query("x=%62w_abc") && has_key_in_query("access_token=x"));
+        assert!(
+            has_key_in_query("x=1&token=bw_abc")
+                && has_key_in_query("x=%62w_abc")
+                && has_key_in_query("access_token=x")
+        );
         assert!(!has_key_in_query("search=ab_w&limit=3"));
     }
 }

@@ -96,7 +96,10 @@ mod tests {
             std::fs::write(path, &now).unwrap();
         }
         let file = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(file == now, "docs/openapi.json is stale: run BELLWETHER_TEST_UPDATE=1 cargo test -p bellwether openapi");
+        assert!(
+            file == now,
+            "docs/openapi.json is stale: run BELLWETHER_TEST_UPDATE=1 cargo test -p bellwether openapi"
+        );
     }
 
     #[test]

@@ -32,7 +32,12 @@ pub async fn list(edge: web::Data<Edge>, auth: Auth, query: Query<SiteQuery>) ->
 /// Imports a push certificate with its key. Another topic than the present one needs `confirm_loss`.
 #[utoipa::path(post, path = "/api/v1/push/apple", operation_id = "importPushCertificate", tag = "push", params(SiteQuery),
     request_body = PushCertWish, responses((status = 201, description = "The certificate", body = PushCert)))]
-pub async fn import(edge: web::Data<Edge>, auth: Auth, query: Query<SiteQuery>, input: Input<PushCertWish>) -> Answer {
+pub async fn import(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    query: Query<SiteQuery>,
+    input: Input<PushCertWish>,
+) -> Answer {
     let permit = auth.permit::<may::WritePush>(&edge, query.0.site)?;
     let Input(PushCertWish { certificate, key, confirm_loss }) = input;
     let key = SecretString::from(key);

@@ -21,7 +21,10 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// From the engine's list.
     pub fn of<V: Into<T>>(list: engine::Listed<V>) -> Self {
-        Self { items: list.items.into_iter().map(Into::into).collect(), next: super::input::cursor(list.next) }
+        Self {
+            items: list.items.into_iter().map(Into::into).collect(),
+            next: super::input::cursor(list.next),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The API as the client verbs call it, and what `login` remembers.
 
-use super::args::ClientArgs;
 use super::Failure;
+use super::args::ClientArgs;
 use crate::problem::Problem;
 use reqwest::{Certificate, Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -34,7 +34,9 @@ impl Client {
     pub fn open(args: &ClientArgs) -> Result<Self, Failure> {
         let remembered = remembered()?;
         // A key is only good for the server it was made for: another --url does not get the remembered one.
-        let same = |url: &str| remembered.as_ref().is_some_and(|r| r.url.trim_end_matches('/') == url.trim_end_matches('/'));
+        let same = |url: &str| {
+            remembered.as_ref().is_some_and(|r| r.url.trim_end_matches('/') == url.trim_end_matches('/'))
+        };
         let url = args.url.clone().or_else(|| remembered.as_ref().map(|r| r.url.clone()));
         let url = url.ok_or_else(|| Failure::new("which server? Use --url, or \"bellwether login\" once"))?;
         let known = if same(&url) { remembered } else { None };
@@ -67,7 +69,8 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("bellwether/", env!("CARGO_PKG_VERSION")));
         if let Some(pem) = &ca {
-            let roots = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| Failure::new("--ca holds no PEM certificate"))?;
+            let roots = Certificate::from_pem_bundle(pem.as_bytes())
+                .map_err(|_| Failure::new("--ca holds no PEM certificate"))?;
             builder = builder.tls_certs_only(roots);
         }
         let http = builder.build().map_err(|e| Failure::new(format!("cannot set up TLS: {e}")))?;
@@ -91,7 +94,12 @@ impl Client {
     }
 
     /// POST.
-    pub async fn post(&self, path: &[&str], body: &Value, idempotency_key: Option<&str>) -> Result<Value, Failure> {
+    pub async fn post(
+        &self,
+        path: &[&str],
+        body: &Value,
+        idempotency_key: Option<&str>,
+    ) -> Result<Value, Failure> {
         self.call(Method::POST, path, &[], Some(body), idempotency_key).await
     }
 
@@ -125,7 +133,8 @@ impl Client {
             if bytes.is_empty() {
                 return Ok(Value::Null);
             }
-            return serde_json::from_slice(&bytes).map_err(|_| Failure::new("the server answered something that is no JSON"));
+            return serde_json::from_slice(&bytes)
+                .map_err(|_| Failure::new("the server answered something that is no JSON"));
         }
         Err(match serde_json::from_slice::<Problem>(&bytes) {
             Ok(problem) => Failure::refused(problem),
@@ -168,7 +177,8 @@ impl Client {
         let text = toml::to_string(&remembered).map_err(|e| Failure::new(e.to_string()))?;
         let path = file().ok_or_else(|| Failure::new("there is no home folder (HOME) to remember it in"))?;
         let folder = path.parent().ok_or_else(|| Failure::new("no folder"))?;
-        std::fs::create_dir_all(folder).map_err(|e| Failure::new(format!("cannot make {}: {e}", folder.display())))?;
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Failure::new(format!("cannot make {}: {e}", folder.display())))?;
         crate::serve::write(folder, "cli.toml", &text, 0o600).map_err(|e| Failure::new(e.to_string()))
     }
 }
@@ -216,7 +226,9 @@ mod tests {
     #[test]
     fn names_become_one_path_segment() {
         let client = Client::new("https://mdm.example.org/", None, None, None).unwrap();
-        let url = client.endpoint(&["devices", "../keys?x=1#y"], &[("limit", Some("5".into())), ("cursor", None)]).unwrap();
+        let url = client
+            .endpoint(&["devices", "../keys?x=1#y"], &[("limit", Some("5".into())), ("cursor", None)])
+            .unwrap();
         assert_eq!(url.as_str(), "https://mdm.example.org/api/v1/devices/..%2Fkeys%3Fx=1%23y?limit=5");
         assert!(Client::new("http://mdm.example.org", None, None, None).is_err());
     }

@@ -211,7 +211,8 @@ impl IntentArgs {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IntentError> {
-    std::fs::read(path).map_err(|e| IntentError::File { path: path.display().to_string(), reason: e.to_string() })
+    std::fs::read(path)
+        .map_err(|e| IntentError::File { path: path.display().to_string(), reason: e.to_string() })
 }
 
 fn certificate(path: &Path) -> Result<Vec<u8>, IntentError> {
@@ -228,7 +229,7 @@ fn certificate(path: &Path) -> Result<Vec<u8>, IntentError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{Command, Subcommand as _};
+    use clap::Command;
 
     #[test]
     fn every_intent_has_its_word() {

@@ -52,7 +52,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let out = cli.output;
     match cli.verb {
         None | Some(Verb::Serve) => server::serve(&cli.server).await,
-        Some(Verb::Config(args::ConfigVerb::Show { origin })) => server::show_config(&cli.server, origin, out),
+        Some(Verb::Config(args::ConfigVerb::Show { origin })) => {
+            server::show_config(&cli.server, origin, out)
+        }
         Some(Verb::Audit(Audit::Verify { online: false })) => server::verify_audit(&cli.server, out).await,
         Some(Verb::Openapi) => {
             output::line(crate::api::openapi::text().trim_end());

@@ -51,7 +51,9 @@ pub fn facts(value: &Value) {
 fn flatten(prefix: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     let join = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
     match value {
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| flatten(&join(&clean(name)), value, rows)),
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| flatten(&join(&clean(name)), value, rows))
+        }
         Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
             items.iter().enumerate().for_each(|(at, item)| flatten(&join(&at.to_string()), item, rows));
         }
@@ -71,7 +73,10 @@ fn cell(value: Option<&Value>) -> String {
 
 /// Without escape sequences, line breaks and marks that turn the direction of writing.
 pub fn clean(text: &str) -> String {
-    let bad = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let bad = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
 }
 
@@ -88,7 +93,11 @@ mod tests {
     fn names_cannot_steer_the_terminal() {
         assert_eq!(clean("a\u{1b}[2Jb\nc\u{9b}d\u{202e}"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}");
         let mut rows = Vec::new();
-        flatten("", &serde_json::json!({ "a": { "b": "x\u{7}" }, "c": [1, 2], "d": [{ "e": null }] }), &mut rows);
+        flatten(
+            "",
+            &serde_json::json!({ "a": { "b": "x\u{7}" }, "c": [1, 2], "d": [{ "e": null }] }),
+            &mut rows,
+        );
         let rows: Vec<String> = rows.into_iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(rows, ["a.b=x\u{fffd}", "c=1, 2", "d.0.e=-"]);
     }

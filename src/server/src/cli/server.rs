@@ -3,8 +3,8 @@
 use super::args::{Output, ServerArgs};
 use super::{Failure, output};
 use crate::config::{Config, Layers, Sources};
-use crate::serve::{self, RunningServer};
 use crate::logging;
+use crate::serve::{self, RunningServer};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use std::io::IsTerminal as _;
@@ -60,7 +60,9 @@ fn announce(config: &Config, server: &RunningServer) {
         lines.push(format!("  CA certificate           {}", path.display()));
     }
     if server.public_addr.ip().is_loopback() {
-        lines.push("Only this machine can reach it. To open it to devices, give it its permanent names:".to_owned());
+        lines.push(
+            "Only this machine can reach it. To open it to devices, give it its permanent names:".to_owned(),
+        );
         lines.push("  --set public.listen=0.0.0.0:8443 --set public_url=https://NAME:8443".to_owned());
         lines.push("  --set device.listen=0.0.0.0:8444 --set device_url=https://NAME:8444".to_owned());
     }
@@ -72,7 +74,10 @@ fn hand_over(data_dir: &std::path::Path, token: Option<SecretString>) -> Result<
     let Some(token) = token else { return Ok(()) };
     if std::io::stdout().is_terminal() {
         output::line("Nobody administers this server yet. Within 24 hours:");
-        output::line(&format!("  bellwether login --url URL --ca CA-FILE --setup-token {}", token.expose_secret()));
+        output::line(&format!(
+            "  bellwether login --url URL --ca CA-FILE --setup-token {}",
+            token.expose_secret()
+        ));
     } else {
         let path = serve::write(data_dir, "setup-token", &format!("{}\n", token.expose_secret()), 0o600)?;
         tracing::info!(path = %path.display(), "nobody administers this server yet: the setup token is in this file");
@@ -89,7 +94,8 @@ pub fn show_config(args: &ServerArgs, origin: bool, out: Output) -> Result<(), F
         .shown()
         .into_iter()
         .map(|(key, value, from)| {
-            let mut row = json!({ "key": key.name, "value": value, "help": key.help, "environment": key.env_name() });
+            let mut row =
+                json!({ "key": key.name, "value": value, "help": key.help, "environment": key.env_name() });
             if let (true, Some(row)) = (origin, row.as_object_mut()) {
                 row.insert("origin".to_owned(), from.into());
             }
@@ -98,8 +104,12 @@ pub fn show_config(args: &ServerArgs, origin: bool, out: Output) -> Result<(), F
         .collect();
     match (out, origin) {
         (Output::Json, _) => output::json(&serde_json::Value::Array(rows)),
-        (Output::Table, true) => output::table(&rows, &[("KEY", "/key"), ("VALUE", "/value"), ("ORIGIN", "/origin")]),
-        (Output::Table, false) => output::table(&rows, &[("KEY", "/key"), ("VALUE", "/value"), ("MEANING", "/help")]),
+        (Output::Table, true) => {
+            output::table(&rows, &[("KEY", "/key"), ("VALUE", "/value"), ("ORIGIN", "/origin")])
+        }
+        (Output::Table, false) => {
+            output::table(&rows, &[("KEY", "/key"), ("VALUE", "/value"), ("MEANING", "/help")])
+        }
     }
     Ok(())
 }
@@ -109,9 +119,13 @@ pub async fn verify_audit(args: &ServerArgs, out: Output) -> Result<(), Failure>
     let config = Config::from_layers(&layers(args)?)?;
     let store = serve::store(&config);
     if config.database.is_none() && !config.data_dir.join("bellwether.db").exists() {
-        return Err(Failure::new(format!("there is no database in {}; use --data-dir", config.data_dir.display())));
+        return Err(Failure::new(format!(
+            "there is no database in {}; use --data-dir",
+            config.data_dir.display()
+        )));
     }
-    let reports = bellwether_engine::verify_offline(store, &config.data_dir, config.master_key.clone()).await?;
+    let reports =
+        bellwether_engine::verify_offline(store, &config.data_dir, config.master_key.clone()).await?;
     let rows: Vec<serde_json::Value> = reports
         .iter()
         .map(|site| {
@@ -131,5 +145,9 @@ pub async fn verify_audit(args: &ServerArgs, out: Output) -> Result<(), Failure>
         Output::Json => output::json(&serde_json::Value::Array(rows)),
         Output::Table => output::table(&rows, super::verbs::REPORT),
     }
-    if intact { Ok(()) } else { Err(Failure::new("the audit was changed, or written with another master key")) }
+    if intact {
+        Ok(())
+    } else {
+        Err(Failure::new("the audit was changed, or written with another master key"))
+    }
 }

@@ -1,9 +1,11 @@
 //! Verbs that speak to a server.
 
-use super::args::{Apns, Audit, ClientArgs, Command, Device, Invitation, Job, Key, Login, Output, Paging, Send, Verb};
+use super::Failure;
+use super::args::{
+    Apns, Audit, ClientArgs, Command, Device, Invitation, Job, Key, Login, Output, Paging, Send, Verb,
+};
 use super::client::Client;
 use super::output::{self, Column};
-use super::Failure;
 use bellwether_model::CommandState;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -54,8 +56,12 @@ const JOBS: &[Column] = &[
     ("REFUSED", "/refused"),
     ("CREATED", "/created_at"),
 ];
-const PUSH: &[Column] =
-    &[("TOPIC", "/topic"), ("VALID UNTIL", "/not_after"), ("IMPORTED", "/imported_at"), ("DEVICES", "/enrollments")];
+const PUSH: &[Column] = &[
+    ("TOPIC", "/topic"),
+    ("VALID UNTIL", "/not_after"),
+    ("IMPORTED", "/imported_at"),
+    ("DEVICES", "/enrollments"),
+];
 const AUDIT: &[Column] = &[
     ("POSITION", "/position"),
     ("AT", "/at"),
@@ -84,8 +90,10 @@ pub async fn login(args: &ClientArgs, login: Login) -> Result<(), Failure> {
             };
             let client = Client::new(url, ca, None, args.site)?;
             let token = if token == "-" { ask_line("setup token: ")? } else { token.clone() };
-            let made = client.post(&["setup"], &json!({ "token": token.trim(), "name": login.name }), None).await?;
-            let key = text(&made, "/secret").ok_or_else(|| Failure::new("the server's answer holds no key"))?;
+            let made =
+                client.post(&["setup"], &json!({ "token": token.trim(), "name": login.name }), None).await?;
+            let key =
+                text(&made, "/secret").ok_or_else(|| Failure::new("the server's answer holds no key"))?;
             client.with_key(SecretString::from(key))
         }
         None => {
@@ -155,7 +163,11 @@ async fn invitation(client: &Client, verb: Invitation, out: Output) -> Result<()
             output::line(&format!("link   {}", output::clean(&link)));
             if let Some(code) = text(&made, "/short_code") {
                 let base = link.rsplit_once('/').map_or(link.as_str(), |(base, _)| base);
-                output::line(&format!("code   {}   to type at {}", output::clean(&code), output::clean(base)));
+                output::line(&format!(
+                    "code   {}   to type at {}",
+                    output::clean(&code),
+                    output::clean(base)
+                ));
             }
             let field = |path| output::clean(&text(&made, path).unwrap_or_default());
             output::line(&format!("until  {}", field("/invitation/expires_at")));
@@ -163,7 +175,9 @@ async fn invitation(client: &Client, verb: Invitation, out: Output) -> Result<()
             output::line("Link and code are shown only now.");
             Ok(())
         }
-        Invitation::List(paging) => list(client, &["invitations"], paging, Vec::new(), INVITATIONS, out).await,
+        Invitation::List(paging) => {
+            list(client, &["invitations"], paging, Vec::new(), INVITATIONS, out).await
+        }
         Invitation::Revoke { id } => {
             let gone = client.delete(&["invitations", &id.to_string()], None).await?;
             print_rows(&gone, std::slice::from_ref(&gone), INVITATIONS, out);
@@ -188,7 +202,8 @@ async fn device(client: &Client, verb: Device, out: Output) -> Result<(), Failur
         }
         Device::Approve { device } => {
             let found = client.get(&["devices", &device], &[]).await?;
-            let id = text(&found, "/device/enrollment/id").ok_or_else(|| Failure::new("this device has no enrollment"))?;
+            let id = text(&found, "/device/enrollment/id")
+                .ok_or_else(|| Failure::new("this device has no enrollment"))?;
             client.post(&["enrollments", &id, "approve"], &json!({}), None).await?;
             output::line("approved");
             Ok(())
@@ -247,7 +262,8 @@ async fn send_command(client: &Client, send: Send, out: Output) -> Result<(), Fa
         [] => Err(Failure::new("which device?")),
         [device] => {
             let sent = client.post(&["devices", device, "commands"], &body, Some(&key)).await?;
-            let (sent, done) = if send.wait { wait(client, sent, send.wait_for).await? } else { (sent, Ok(())) };
+            let (sent, done) =
+                if send.wait { wait(client, sent, send.wait_for).await? } else { (sent, Ok(())) };
             print_rows(&sent, std::slice::from_ref(&sent), COMMANDS, out);
             done
         }
@@ -257,7 +273,11 @@ async fn send_command(client: &Client, send: Send, out: Output) -> Result<(), Fa
             }
             let job = client.post(&["commands"], &body, Some(&key)).await?;
             print_rows(&job, std::slice::from_ref(&job), JOBS, out);
-            if send.wait { Err(Failure::new("--wait is for one device; follow the job with: job show")) } else { Ok(()) }
+            if send.wait {
+                Err(Failure::new("--wait is for one device; follow the job with: job show"))
+            } else {
+                Ok(())
+            }
         }
     }
 }
@@ -274,7 +294,9 @@ async fn wait(client: &Client, sent: Value, seconds: i64) -> Result<(Value, Resu
         let state = text(&now, "/state").unwrap_or_default();
         match state.parse::<CommandState>() {
             Ok(CommandState::Acknowledged) => return Ok((now, Ok(()))),
-            Ok(state) if state.is_terminal() => return Ok((now, Err(Failure::new(format!("it ended as {state}"))))),
+            Ok(state) if state.is_terminal() => {
+                return Ok((now, Err(Failure::new(format!("it ended as {state}")))));
+            }
             _ if started.elapsed() >= patience => {
                 let text = format!("still {}; it goes on, see: command show {id}", output::clean(&state));
                 return Ok((now, Err(Failure::new(text))));
@@ -310,17 +332,21 @@ async fn confirm(client: &Client, devices: &[String], act: &str, yes: Option<&st
         None if std::io::stdin().is_terminal() => ask_line(&format!("Type {word} to go on: "))?,
         None => return Err(Failure::new(format!("confirm with --yes {word}"))),
     };
-    if !word.is_empty() && typed.trim() == word { Ok(()) } else { Err(Failure::new("not confirmed; nothing was done")) }
+    if !word.is_empty() && typed.trim() == word {
+        Ok(())
+    } else {
+        Err(Failure::new("not confirmed; nothing was done"))
+    }
 }
 
 async fn apns(client: &Client, verb: Apns, out: Output) -> Result<(), Failure> {
     match verb {
         Apns::Import { certificate, key, confirm_loss } => {
             let read = |path: &std::path::Path| {
-                std::fs::read_to_string(path).map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))
+                std::fs::read_to_string(path)
+                    .map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))
             };
-            let body =
-                json!({ "certificate": read(&certificate)?, "key": read(&key)?, "confirm_loss": confirm_loss });
+            let body = json!({ "certificate": read(&certificate)?, "key": read(&key)?, "confirm_loss": confirm_loss });
             let made = client.post(&["push", "apple"], &body, None).await?;
             print_rows(&made, std::slice::from_ref(&made), PUSH, out);
         }

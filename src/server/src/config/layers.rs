@@ -65,7 +65,8 @@ impl Sources {
     /// Flags as given, the environment and the configuration file of this process.
     pub fn of_process(flags: Vec<(String, String)>, file: Option<PathBuf>) -> Self {
         // A variable that is not Unicode cannot be one of ours.
-        let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let environment =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Self { flags, environment: environment.collect(), file }
     }
 
@@ -135,7 +136,8 @@ fn read_file(path: &Path, values: &mut BTreeMap<&'static str, Value>) -> Result<
     let fail = |reason: String| ConfigError::File { path: path.display().to_string(), reason };
     let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
     // The message without the snippet: a snippet could show a secret.
-    let table: toml::Table = toml::from_str(&text).map_err(|e: toml::de::Error| fail(e.message().to_owned()))?;
+    let table: toml::Table =
+        toml::from_str(&text).map_err(|e: toml::de::Error| fail(e.message().to_owned()))?;
     let mut flat = Vec::new();
     flatten("", &table, &mut flat);
     let place = format!("the file {}", path.display());
@@ -233,10 +235,14 @@ mod tests {
 
     #[test]
     fn the_strongest_place_wins() {
-        let (_dir, path) = file("organization = 'file'\n[public]\nlisten = '127.0.0.1:1'\n[log]\nlevel = 'debug'\n");
+        let (_dir, path) =
+            file("organization = 'file'\n[public]\nlisten = '127.0.0.1:1'\n[log]\nlevel = 'debug'\n");
         let sources = Sources {
             flags: vec![pair("organization", "flag")],
-            environment: vec![pair("BELLWETHER_ORGANIZATION", "env"), pair("BELLWETHER_PUBLIC__LISTEN", "127.0.0.1:2")],
+            environment: vec![
+                pair("BELLWETHER_ORGANIZATION", "env"),
+                pair("BELLWETHER_PUBLIC__LISTEN", "127.0.0.1:2"),
+            ],
             file: Some(path.clone()),
         };
         let layers = sources.load().unwrap();
@@ -266,7 +272,11 @@ mod tests {
         let flag = Sources { flags: vec![pair("nope", "x")], ..Sources::default() };
         assert!(flag.load().is_err());
         let client = Sources {
-            environment: vec![pair("BELLWETHER_URL", "x"), pair("BELLWETHER_TEST_PG", "y"), pair("HOME", "/")],
+            environment: vec![
+                pair("BELLWETHER_URL", "x"),
+                pair("BELLWETHER_TEST_PG", "y"),
+                pair("HOME", "/"),
+            ],
             ..Sources::default()
         };
         assert!(client.load().is_ok());

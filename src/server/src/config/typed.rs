@@ -102,7 +102,9 @@ impl Config {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => {
-                return Err(ConfigError::Contradiction("tls.certificate and tls.key go together: set both".to_owned()));
+                return Err(ConfigError::Contradiction(
+                    "tls.certificate and tls.key go together: set both".to_owned(),
+                ));
             }
         };
         let config = Self {
@@ -117,7 +119,8 @@ impl Config {
             metrics_listen: read.listen("metrics.listen")?,
             tls,
             trusted_proxies: read.networks("trusted_proxies")?,
-            apple_require_client_certificate: read.parse("apple.require_client_certificate", "true or false is wanted")?,
+            apple_require_client_certificate: read
+                .parse("apple.require_client_certificate", "true or false is wanted")?,
             apns_endpoint: read.parse("apns.endpoint", "an absolute URL is wanted")?,
             apns_trust: read.path("apns.trust"),
             log_format: match read.text("log.format").as_str() {
@@ -140,12 +143,16 @@ impl Config {
             return Err(read.wrong("organization", "1 to 100 characters are wanted"));
         }
         if config.limits.connections == 0 || config.limits.request_seconds == 0 {
-            return Err(ConfigError::Contradiction("limits.connections and limits.request_seconds cannot be 0".into()));
+            return Err(ConfigError::Contradiction(
+                "limits.connections and limits.request_seconds cannot be 0".into(),
+            ));
         }
         if let Some(url) = &config.database
             && !is_postgres(url)
         {
-            return Err(read.wrong("database", "a postgres:// URL is wanted; leave it out for SQLite in data_dir"));
+            return Err(
+                read.wrong("database", "a postgres:// URL is wanted; leave it out for SQLite in data_dir")
+            );
         }
         Ok(config)
     }
@@ -213,7 +220,11 @@ impl Reader<'_> {
             && url.fragment().is_none()
             && url.username().is_empty()
             && url.password().is_none();
-        if plain { Ok(Some(url)) } else { Err(self.wrong(name, "https://name or https://name:port is wanted, without path")) }
+        if plain {
+            Ok(Some(url))
+        } else {
+            Err(self.wrong(name, "https://name or https://name:port is wanted, without path"))
+        }
     }
 
     fn networks(&self, name: &str) -> Result<Vec<Network>, ConfigError> {
@@ -221,7 +232,9 @@ impl Reader<'_> {
         text.split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty())
-            .map(|part| Network::parse(part).ok_or_else(|| self.wrong(name, "networks such as 10.0.0.0/8 are wanted")))
+            .map(|part| {
+                Network::parse(part).ok_or_else(|| self.wrong(name, "networks such as 10.0.0.0/8 are wanted"))
+            })
             .collect()
     }
 }
@@ -254,7 +267,6 @@ impl Network {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -296,7 +308,9 @@ mod tests {
 
     #[test]
     fn networks_hold_their_addresses() {
-        let inside = |network: &str, address: &str| Network::parse(network).unwrap().contains(address.parse().unwrap());
+        let inside = |network: &str, address: &str| {
+            Network::parse(network).unwrap().contains(address.parse().unwrap())
+        };
         assert!(inside("10.0.0.0/8", "10.1.2.3") && !inside("10.0.0.0/8", "11.1.2.3"));
         assert!(inside("10.0.0.0/8", "::ffff:10.1.2.3"));
         assert!(inside("0.0.0.0/0", "1.2.3.4") && !inside("0.0.0.0/0", "::1"));

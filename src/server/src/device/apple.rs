@@ -102,7 +102,8 @@ mod tests {
             .append_header(("mdm-signature", "BBBB"))
             .to_http_request();
         assert_eq!(signature(&two).err(), Some(400));
-        let long = TestRequest::default().insert_header(("Mdm-Signature", "A".repeat(20_000))).to_http_request();
+        let long =
+            TestRequest::default().insert_header(("Mdm-Signature", "A".repeat(20_000))).to_http_request();
         assert_eq!(signature(&long).err(), Some(431));
     }
 }

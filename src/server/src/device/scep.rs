@@ -34,7 +34,8 @@ pub async fn operation(
             };
         }
         Operation::PkiOperation(Some(message)) => message,
-        Operation::PkiOperation(None) => match body::read(&edge, &req, &mut payload, scep::MAX_MESSAGE).await {
+        Operation::PkiOperation(None) => match body::read(&edge, &req, &mut payload, scep::MAX_MESSAGE).await
+        {
             // Old macOS sends an empty POST first and goes on after the error.
             Ok(body) if body.bytes.is_empty() => return empty(400),
             Ok(body) => body.bytes,

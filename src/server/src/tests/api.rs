@@ -15,7 +15,11 @@ async fn at_63_and_64_nobody_is_administrator_by_being_first() {
     let token = secrecy::ExposeSecret::expose_secret(world.server.setup_token.as_ref().unwrap()).to_owned();
     let body = json!({ "token": token, "name": "racer" });
     let tries = (0..8).map(|_| world.http.post(world.at("/api/v1/setup")).json(&body).send());
-    let won = futures_util::future::join_all(tries).await.into_iter().filter(|a| a.as_ref().unwrap().status() == 201).count();
+    let won = futures_util::future::join_all(tries)
+        .await
+        .into_iter()
+        .filter(|a| a.as_ref().unwrap().status() == 201)
+        .count();
     assert_eq!(won, 1);
     world.server.setup_token = None;
     world.server.stop().await;
@@ -26,7 +30,13 @@ async fn inputs_are_strict_and_refusals_say_why() {
     let mut world = World::new().await;
     let key = world.key().await;
     let post = |path: &str, body: String, kind: &str| {
-        world.http.post(world.at(path)).bearer_auth(&key).header("content-type", kind.to_owned()).body(body).send()
+        world
+            .http
+            .post(world.at(path))
+            .bearer_auth(&key)
+            .header("content-type", kind.to_owned())
+            .body(body)
+            .send()
     };
     let json_type = "application/json";
     for (body, kind, status) in [
@@ -46,7 +56,12 @@ async fn inputs_are_strict_and_refusals_say_why() {
         assert_eq!(problem["status"], status);
     }
     let get = |path: &str| world.http.get(world.at(path)).bearer_auth(&key).send();
-    for bad in ["/api/v1/devices?limit=0", "/api/v1/devices?cursor=%21", "/api/v1/devices?order=x", "/api/v1/devices?site=x"] {
+    for bad in [
+        "/api/v1/devices?limit=0",
+        "/api/v1/devices?cursor=%21",
+        "/api/v1/devices?order=x",
+        "/api/v1/devices?site=x",
+    ] {
         assert_eq!(get(bad).await.unwrap().status(), 400, "{bad}");
     }
     assert_eq!(get("/api/v1/commands/not-an-id").await.unwrap().status(), 404);
@@ -59,7 +74,13 @@ async fn the_same_idempotency_key_makes_one_invitation() {
     let mut world = World::new().await;
     let key = world.key().await;
     let send = |body: Value| {
-        world.http.post(world.at("/api/v1/invitations")).bearer_auth(&key).header("idempotency-key", "k-1").json(&body).send()
+        world
+            .http
+            .post(world.at("/api/v1/invitations"))
+            .bearer_auth(&key)
+            .header("idempotency-key", "k-1")
+            .json(&body)
+            .send()
     };
     let wish = json!({ "platform": "apple", "test_only": true });
     let first: Value = send(wish.clone()).await.unwrap().json().await.unwrap();
@@ -76,8 +97,17 @@ async fn grants_hold_at_the_edge() {
     let mut world = World::new().await;
     let admin = world.key().await;
     let wish = json!({ "name": "reader", "grants": ["device:read@server"], "expires_in_days": 1 });
-    let made: Value =
-        world.http.post(world.at("/api/v1/keys")).bearer_auth(&admin).json(&wish).send().await.unwrap().json().await.unwrap();
+    let made: Value = world
+        .http
+        .post(world.at("/api/v1/keys"))
+        .bearer_auth(&admin)
+        .json(&wish)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     let reader = made["secret"].as_str().unwrap();
     let id = made["key"]["id"].as_str().unwrap();
     let get = |path: &str| world.http.get(world.at(path)).bearer_auth(reader).send();
@@ -85,7 +115,8 @@ async fn grants_hold_at_the_edge() {
     for refused in ["/api/v1/keys", "/api/v1/audit", "/api/v1/invitations", "/api/v1/push/apple"] {
         assert_eq!(get(refused).await.unwrap().status(), 403, "{refused}");
     }
-    let gone = world.http.delete(world.at(&format!("/api/v1/keys/{id}"))).bearer_auth(&admin).send().await.unwrap();
+    let gone =
+        world.http.delete(world.at(&format!("/api/v1/keys/{id}"))).bearer_auth(&admin).send().await.unwrap();
     assert_eq!(gone.status(), 204);
     assert_eq!(get("/api/v1/devices").await.unwrap().status(), 401, "revoked at once");
     world.server.stop().await;
@@ -111,7 +142,8 @@ async fn a_second_start_on_the_same_folder_carries_on() {
         .tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes()).unwrap())
         .build()
         .unwrap();
-    let answer = http.get(format!("{}/api/v1/devices", server.public_url)).bearer_auth(&key).send().await.unwrap();
+    let answer =
+        http.get(format!("{}/api/v1/devices", server.public_url)).bearer_auth(&key).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     server.stop().await;
 }

@@ -8,16 +8,27 @@ use std::time::{Duration, Instant};
 async fn at_51_large_bodies_are_refused_before_they_are_read() {
     let world = World::new().await;
     let addr = world.server.public_addr;
-    for path in ["/apple/mdm", "/scep/0190a5d0-0000-4000-8000-000000000000?operation=PKIOperation", "/enroll/x", "/enroll", "/api/v1/setup"] {
+    for path in [
+        "/apple/mdm",
+        "/scep/0190a5d0-0000-4000-8000-000000000000?operation=PKIOperation",
+        "/enroll/x",
+        "/enroll",
+        "/api/v1/setup",
+    ] {
         let method = if path == "/apple/mdm" { "PUT" } else { "POST" };
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1073741824\r\n\r\nxxxx");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1073741824\r\n\r\nxxxx"
+        );
         let answer = tokio::task::spawn_blocking(move || raw(addr, request.as_bytes())).await.unwrap();
         assert_eq!(status(&answer), 413, "{path}: {answer}");
+        assert!(answer.to_ascii_lowercase().contains("connection: close"), "{path}: {answer}");
     }
     // Without an announced length the bytes are counted.
     let counted = tokio::task::spawn_blocking(move || {
         let mut stream = super::tls::connect(addr, None).unwrap();
-        stream.write_all(b"POST /enroll HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        stream
+            .write_all(b"POST /enroll HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .unwrap();
         let chunk = format!("1000\r\n{}\r\n", "x".repeat(4096));
         for _ in 0..200 {
             if stream.write_all(chunk.as_bytes()).is_err() {
@@ -38,8 +49,14 @@ async fn at_51_large_bodies_are_refused_before_they_are_read() {
 async fn at_51_nothing_is_unpacked() {
     let world = World::new().await;
     for path in ["/apple/mdm", "/api/v1/setup", "/enroll/x"] {
-        let answer =
-            world.http.post(world.at(path)).header("content-encoding", "gzip").body(vec![0x1f, 0x8b, 8, 0]).send().await.unwrap();
+        let answer = world
+            .http
+            .post(world.at(path))
+            .header("content-encoding", "gzip")
+            .body(vec![0x1f, 0x8b, 8, 0])
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 415, "{path}");
     }
     world.server.stop().await;

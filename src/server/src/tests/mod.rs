@@ -66,13 +66,19 @@ pub fn config(folder: &std::path::Path, flags: &[(&str, &str)]) -> Config {
     Config::from_layers(&Sources { flags, ..Sources::default() }.load().unwrap()).unwrap()
 }
 
-/// Sends bytes as they are, over TLS, and reads the answer to the end (or as far as it comes).
+/// Sends bytes as they are, over TLS, and reads the head of the answer.
 pub fn raw(addr: SocketAddr, request: &[u8]) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream = tls::connect(addr, None).unwrap();
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    let mut buffer = [0_u8; 4096];
+    while !answer.windows(4).any(|w| w == b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(n) if n > 0 => answer.extend_from_slice(&buffer[..n]),
+            _ => break,
+        }
+    }
     String::from_utf8_lossy(&answer).into_owned()
 }
 

@@ -6,9 +6,19 @@ use serde_json::{Value, json};
 const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15";
 
 async fn invite(world: &World, key: &str, name: &str) -> (String, String) {
-    let body = json!({ "platform": "apple", "test_only": true, "short_code": true, "name": name, "account": "ada" });
-    let made: Value =
-        world.http.post(world.at("/api/v1/invitations")).bearer_auth(key).json(&body).send().await.unwrap().json().await.unwrap();
+    let body =
+        json!({ "platform": "apple", "test_only": true, "short_code": true, "name": name, "account": "ada" });
+    let made: Value = world
+        .http
+        .post(world.at("/api/v1/invitations"))
+        .bearer_auth(key)
+        .json(&body)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     (made["link"].as_str().unwrap().to_owned(), made["short_code"].as_str().unwrap().to_owned())
 }
 
@@ -22,7 +32,10 @@ async fn looking_consumes_nothing_and_a_post_hands_out_the_profile() {
         assert_eq!(page.status(), 200);
         let header = |name: &str| page.headers().get(name).unwrap().to_str().unwrap().to_owned();
         assert!(header("content-security-policy").starts_with("default-src 'none'; style-src 'sha256-"));
-        assert_eq!((header("cache-control"), header("referrer-policy")), ("no-store".into(), "no-referrer".into()));
+        assert_eq!(
+            (header("cache-control"), header("referrer-policy")),
+            ("no-store".into(), "no-referrer".into())
+        );
         let text = page.text().await.unwrap();
         assert!(!text.contains("<script") && text.contains("value=\"iphone\""));
         let head = world.http.head(&link).send().await.unwrap();
@@ -31,12 +44,23 @@ async fn looking_consumes_nothing_and_a_post_hands_out_the_profile() {
     let file = world.http.post(&link).header("user-agent", IPHONE).send().await.unwrap();
     assert_eq!(file.status(), 200);
     assert_eq!(file.headers().get("content-type").unwrap(), "application/x-apple-aspen-config");
-    assert_eq!(file.headers().get("content-disposition").unwrap(), "attachment; filename=\"enroll.mobileconfig\"");
+    assert_eq!(
+        file.headers().get("content-disposition").unwrap(),
+        "attachment; filename=\"enroll.mobileconfig\""
+    );
     assert_eq!(file.bytes().await.unwrap().first(), Some(&0x30), "CMS");
-    let plain = world.http.post(format!("{link}?format=unsigned")).header("user-agent", IPHONE).send().await.unwrap();
+    let plain =
+        world.http.post(format!("{link}?format=unsigned")).header("user-agent", IPHONE).send().await.unwrap();
     assert!(plain.text().await.unwrap().starts_with("<?xml"));
     // The typed code shows the same page.
-    let typed = world.http.post(world.at("/enroll")).body(format!("code={code}")).header("user-agent", IPHONE).send().await.unwrap();
+    let typed = world
+        .http
+        .post(world.at("/enroll"))
+        .body(format!("code={code}"))
+        .header("user-agent", IPHONE)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(typed.status(), 200);
     assert!(typed.text().await.unwrap().contains("value=\"iphone\""));
     world.server.stop().await;
@@ -47,10 +71,24 @@ async fn every_refusal_is_the_same_page() {
     let mut world = World::new().await;
     let key = world.key().await;
     let (link, _) = invite(&world, &key, "Ada").await;
-    let list: Value =
-        world.http.get(world.at("/api/v1/invitations")).bearer_auth(&key).send().await.unwrap().json().await.unwrap();
+    let list: Value = world
+        .http
+        .get(world.at("/api/v1/invitations"))
+        .bearer_auth(&key)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     let id = list["items"][0]["id"].as_str().unwrap();
-    let gone = world.http.delete(world.at(&format!("/api/v1/invitations/{id}"))).bearer_auth(&key).send().await.unwrap();
+    let gone = world
+        .http
+        .delete(world.at(&format!("/api/v1/invitations/{id}")))
+        .bearer_auth(&key)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(gone.status(), 200);
     let mut pages = Vec::new();
     for url in [link, world.at("/enroll/never-existed"), world.at(&format!("/enroll/{}", "x".repeat(300)))] {

@@ -6,7 +6,10 @@ use crate::routes::{Audience, table};
 use std::collections::BTreeSet;
 
 fn fill(path: &str) -> String {
-    path.replace("{id}", "0190a5d0-0000-7000-8000-000000000000").replace("{device}", "C02XYZ").replace("{code}", "x").replace("{ca}", "x")
+    path.replace("{id}", "0190a5d0-0000-7000-8000-000000000000")
+        .replace("{device}", "C02XYZ")
+        .replace("{code}", "x")
+        .replace("{ca}", "x")
 }
 
 #[test]
@@ -25,8 +28,17 @@ fn at_26_the_document_is_the_inventory_of_the_api() {
         .filter(|entry| !matches!(entry.audience, Audience::Key | Audience::Setup))
         .map(|entry| entry.path)
         .collect();
-    let allowed =
-        ["/apple/mdm", "/crl/{ca}", "/enroll", "/enroll/{code}", "/livez", "/readyz", "/scep/{ca}", "/tls-ca.crt", "/tls-ca.pem"];
+    let allowed = [
+        "/apple/mdm",
+        "/crl/{ca}",
+        "/enroll",
+        "/enroll/{code}",
+        "/livez",
+        "/readyz",
+        "/scep/{ca}",
+        "/tls-ca.crt",
+        "/tls-ca.pem",
+    ];
     assert_eq!(rest, BTreeSet::from(allowed));
     for entry in table() {
         let inside = entry.path.starts_with("/api/v1/");
@@ -85,7 +97,8 @@ async fn at_27_no_trick_reaches_the_api_without_a_key() {
         let mut out = Vec::new();
         let mut stream: Option<openssl::ssl::SslStream<std::net::TcpStream>> = None;
         for (method, path, header) in tries {
-            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: 0\r\n\r\n");
+            let request =
+                format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: 0\r\n\r\n");
             let mut answer = String::new();
             for attempt in 0..2 {
                 let open = stream.get_or_insert_with(|| super::tls::connect(addr, None).unwrap());
@@ -112,7 +125,10 @@ async fn at_27_no_trick_reaches_the_api_without_a_key() {
     for (method, path, header, status, answer) in answers {
         assert!([400, 401, 404].contains(&status), "{method} {path} {header:?}: {answer}");
         // 400 is for what is no HTTP request of ours at all.
-        assert!(status != 400 || method == "CONNECT" || path.contains("//"), "{method} {path} {header:?}: {answer}");
+        assert!(
+            status != 400 || method == "CONNECT" || path.contains("//"),
+            "{method} {path} {header:?}: {answer}"
+        );
     }
     // The other listener has no API.
     let request = b"GET /api/v1/devices HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -127,7 +143,8 @@ async fn every_route_of_the_table_is_served() {
     let key = world.key().await;
     for entry in table() {
         let method = reqwest::Method::from_bytes(entry.method.as_str().as_bytes()).unwrap();
-        let answer = world.http.request(method, world.at(&fill(entry.path))).bearer_auth(&key).send().await.unwrap();
+        let answer =
+            world.http.request(method, world.at(&fill(entry.path))).bearer_auth(&key).send().await.unwrap();
         let status = answer.status().as_u16();
         assert!(answer.headers().contains_key("x-request-id"), "{} {}", entry.method, entry.path);
         assert_ne!(status, 405, "{} {}", entry.method, entry.path);
