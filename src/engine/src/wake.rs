@@ -81,7 +81,6 @@ impl Engine {
         Ok(count)
     }
 
-    #[expect(clippy::type_complexity, reason = "the three things a wake needs, or why there are none")]
     async fn prepare(
         &self,
         wake: &DueWake,

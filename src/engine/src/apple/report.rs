@@ -90,11 +90,8 @@ impl Engine {
         }
         for _ in 0..MAX_MOVES {
             let ready = match &candidate {
-                Some(candidate) => match self.bytes_for(&caller, candidate).await? {
-                    Some(ready) => Some(ready),
-                    // It can no longer be done; it was ended with a reason. Look again.
-                    None => None,
-                },
+                // None: it can no longer be done; it was ended with a reason. Look again.
+                Some(candidate) => self.bytes_for(&caller, candidate).await?,
                 None => None,
             };
             let dropped = candidate.is_some() && ready.is_none();

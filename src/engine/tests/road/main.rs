@@ -1,5 +1,13 @@
 //! The road without a network: invitation, SCEP, check-in, commands, and the rules of re-enrollment.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop"
+)]
+
 mod enrolling;
 mod queue;
 mod support;
