@@ -189,8 +189,9 @@ impl Store {
         let mut conflicts = 0;
         for tried in 0..postgres::TRIES {
             if tried > 0 {
-                std::thread::sleep(Duration::from_millis(u64::from(tried * tried).min(50)));
+                std::thread::sleep(Duration::from_millis(u64::from(tried).min(10)));
             }
+            let _turn = postgres.turn();
             let mut pooled = postgres.get()?;
             // Whatever leaves this block early leaves a connection in an unknown state behind: not for others.
             pooled.broken = true;

@@ -156,7 +156,9 @@ impl Tx<'_> {
                 .limit(limit)
                 .select((enrollments::site_id, enrollments::id))
                 .load(conn)?;
-            rows.into_iter().map(|(site, id)| Ok((SiteId::cooked(site)?, EnrollmentId::cooked(id)?))).collect()
+            rows.into_iter()
+                .map(|(site, id)| Ok((SiteId::cooked(site)?, EnrollmentId::cooked(id)?)))
+                .collect()
         })
     }
 }
