@@ -35,6 +35,8 @@ pub struct EngineConfig {
     pub organization: String,
     /// Apple requests must come with a TLS client certificate (on the device listener).
     pub apple_require_client_certificate: bool,
+    /// An admin has typed how many enrolled devices may be lost by changing the URLs; 0: none.
+    pub lose_devices: i64,
     /// Profiles carry our TLS CA, because the server's certificate stands under it.
     pub own_tls_ca: bool,
     /// The wall clock.
@@ -108,7 +110,7 @@ impl Engine {
             setup_token: Mutex::new(None),
         });
         engine.ensure_device_ca(default_site, now).await?;
-        engine.guard_urls(now).await?;
+        engine.guard_urls(config.lose_devices).await?;
         engine.offer_setup_token(now).await?;
         engine
             .record(default_site, Actor::Server("start".into()), EventKind::ServerStarted, "server", None)
@@ -172,7 +174,7 @@ impl Engine {
     pub(crate) const SETUP_HASH: &'static str = SETUP_HASH;
 
     /// Changing the URLs that devices were given would lose them: refused while any device is enrolled.
-    async fn guard_urls(&self, _now: Timestamp) -> Result<(), Error> {
+    async fn guard_urls(&self, confirmed: i64) -> Result<(), Error> {
         let urls = format!("{}\n{}", self.settings.public_url, self.settings.device_url);
         self.store
             .write(Scope::System, move |tx| {
@@ -180,12 +182,12 @@ impl Engine {
                 let living: i64 = tx.topic_counts_everywhere()?.iter().map(|(_, n)| n).sum();
                 match stored {
                     Some(old) if old == urls.as_bytes() => Ok(()),
-                    Some(old) if living > 0 => {
+                    Some(old) if living > 0 && living != confirmed => {
                         let old = String::from_utf8_lossy(&old).replace('\n', " and ");
                         Err(Error::Conflict(format!(
                             "public_url or device_url changed from {old}, but {living} enrolled devices know only \
-                             the old ones and would be lost. Restore the old values, or set \
-                             BELLWETHER_LOSE_DEVICES={living} once to change them anyway."
+                             the old ones and would be lost. Restore the old values, or start once with \
+                             BELLWETHER_LOSE_DEVICES={living} to change them anyway."
                         )))
                     }
                     _ => Ok(tx.server_setting_put("urls", urls.as_bytes())?),

@@ -130,6 +130,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         organization: config.organization.clone(),
         apple_require_client_certificate: config.apple_require_client_certificate,
         own_tls_ca: own_ca,
+        lose_devices: config.lose_devices,
         clock: Arc::new(SystemClock),
     })
     .await?;

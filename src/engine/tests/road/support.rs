@@ -46,6 +46,7 @@ pub async fn open(folder: &std::path::Path, clock: Arc<TestClock>) -> Result<Arc
         organization: "Example & Sons".into(),
         apple_require_client_certificate: false,
         own_tls_ca: true,
+        lose_devices: 0,
         clock,
     })
     .await

@@ -63,6 +63,12 @@ pub const KEYS: &[Key] = &[
         "how devices reach the device listener; permanent",
     ),
     key(
+        "lose_devices",
+        Kind::Number,
+        Some("0"),
+        "confirms a changed public_url or device_url: how many enrolled devices will be lost by it",
+    ),
+    key(
         "public.listen",
         Kind::Listen,
         Some("127.0.0.1:8443"),

@@ -22,6 +22,8 @@ pub struct Config {
     pub public_url: Option<Url>,
     /// Device base URL; `None`: localhost with the real port.
     pub device_url: Option<Url>,
+    /// How many enrolled devices an admin is ready to lose by changing the URLs.
+    pub lose_devices: i64,
     /// Where the public listener listens.
     pub public_listen: SocketAddr,
     /// Where the device listener listens.
@@ -114,6 +116,7 @@ impl Config {
             organization: read.text("organization"),
             public_url: read.url("public_url")?,
             device_url: read.url("device_url")?,
+            lose_devices: read.parse("lose_devices", "the number of devices is wanted")?,
             public_listen: read.listen("public.listen")?.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8443))),
             device_listen: read.listen("device.listen")?.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8444))),
             metrics_listen: read.listen("metrics.listen")?,
