@@ -6,6 +6,7 @@ use crate::ports::Clock;
 use crate::vault::{Vault, new_uuid, random_hex};
 use crate::{Engine, StoreConfig, audit};
 use bellwether_certs::ca::{DeviceCa, TlsCa};
+use bellwether_certs::cert::CertInfo;
 use bellwether_certs::hash::{ct_eq, random_bytes, sha256};
 use bellwether_certs::keys::KeyPair;
 use bellwether_certs::seal::{MasterKey, SealContext};
@@ -61,6 +62,9 @@ pub struct TlsCaHandle {
 }
 
 const MASTER_KEY_FILE: &str = "master.key";
+/// The certificate that signs profiles lasts so long and is replaced so long before its end, at a start.
+const SIGNER_DAYS: u16 = 825;
+const SIGNER_RENEWAL: i64 = 120 * DAY;
 const SETUP_TOKEN_LIFE: i64 = 24 * HOUR;
 /// Sealed under the master key at the first start; opening it proves that the key is still the same.
 const MASTER_CHECK: &str = "master-check";
@@ -347,7 +351,7 @@ async fn sealed_pair(
         Ok((certificate.to_vec(), KeyPair::from_pkcs8_der(key.expose_secret())?))
     };
     let stored = store.read(Scope::System, move |tx| tx.server_setting(name).map_err(Error::from)).await?;
-    if let Some(stored) = stored {
+    if let Some(stored) = stored.filter(|row| !row.is_empty()) {
         return read(&stored);
     }
     let (certificate, key) = make()?;
@@ -359,7 +363,12 @@ async fn sealed_pair(
     // Two nodes may start together: the first row wins and both use it.
     let stored = store
         .write(Scope::System, move |tx| {
-            tx.server_setting_insert_if_absent(name, &row)?;
+            // An empty row stands for "make a new one".
+            if !tx.server_setting_insert_if_absent(name, &row)?
+                && tx.server_setting(name)?.is_some_and(|old| old.is_empty())
+            {
+                tx.server_setting_put(name, &row)?;
+            }
             tx.server_setting(name).map_err(Error::from)
         })
         .await?
@@ -383,13 +392,20 @@ async fn ensure_profile_signer(
     tls_ca: &TlsCa,
     now: Timestamp,
 ) -> Result<ProfileSigner, Error> {
-    let (certificate, key) = sealed_pair(store, vault, PROFILE_SIGNER, || {
+    let make = || {
         let key = KeyPair::generate_p256()?;
         let names = ["profiles.bellwether.invalid".to_owned()];
-        let leaf = tls_ca.issue_server(&names, &key.public_key_der()?, random_bytes::<16>()?, now.0, 825)?;
+        let random = random_bytes::<16>()?;
+        let leaf = tls_ca.issue_server(&names, &key.public_key_der()?, random, now.0, SIGNER_DAYS)?;
         Ok((leaf, key))
-    })
-    .await?;
+    };
+    let (mut certificate, mut key) = sealed_pair(store, vault, PROFILE_SIGNER, make).await?;
+    if CertInfo::parse(&certificate)?.not_after_ms < now.plus(SIGNER_RENEWAL).0 {
+        store
+            .write(Scope::System, |tx| tx.server_setting_put(PROFILE_SIGNER, b"").map_err(Error::from))
+            .await?;
+        (certificate, key) = sealed_pair(store, vault, PROFILE_SIGNER, make).await?;
+    }
     Ok(ProfileSigner { certificate, key, chain: vec![tls_ca.cert_der().to_vec()] })
 }
 

@@ -404,3 +404,23 @@ async fn rule_b_a_renewal_that_we_asked_for_keeps_everything() {
     house.engine.housekeep_once().await.unwrap();
     assert!(new.idle(&house).await.is_none(), "renewed: nothing more to do");
 }
+
+#[tokio::test]
+async fn the_certificate_that_signs_profiles_is_replaced_in_time() {
+    let house = house().await;
+    let signer = async |house: &House| {
+        let code = house.invite(None).await;
+        let file = house.engine.mint_profile(&code, Family::Iphone, false, None).await.unwrap();
+        bellwether_certs::cms::verify_attached(&file.bytes).unwrap().1.cert_der
+    };
+    let first = signer(&house).await;
+    let House { engine, clock, admin, folder } = house;
+    drop(engine);
+    clock.0.fetch_add(720 * DAY, std::sync::atomic::Ordering::SeqCst);
+    let engine = open(folder.path(), clock.clone()).await.unwrap();
+    let house = House { engine, clock, admin, folder };
+    let second = signer(&house).await;
+    assert_ne!(first, second);
+    let info = bellwether_certs::cert::CertInfo::parse(&second).unwrap();
+    assert!(info.not_after_ms > START + 1_400 * DAY);
+}
