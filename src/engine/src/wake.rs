@@ -140,10 +140,26 @@ impl Engine {
             }
             None => None,
         };
-        let channel = wake.channel.id;
+        let before = wake.channel.clone();
         self.store
             .write(Scope::Site(wake.site_id), move |tx| {
-                tx.wake_result(channel, &result)?;
+                let mut result = result.clone();
+                let Some(current) = tx.channel(before.id)? else { return Ok(()) };
+                let renewed = current.push_token != before.push_token;
+                if renewed {
+                    // It was the old token that is dead; the device has sent another one in the meantime.
+                    result.dead = false;
+                }
+                if renewed
+                    || current.wake_due_at != before.wake_due_at
+                    || current.wake_attempts != before.wake_attempts
+                {
+                    // The device called while the push service was still answering. What was asked for after that is
+                    // a wake of its own.
+                    result.next_due = current.wake_due_at;
+                    result.attempts = current.wake_attempts;
+                }
+                tx.wake_result(before.id, &result)?;
                 if let Some((event, entry)) = &noted {
                     tx.event_append(event)?;
                     tx.audit_append(entry)?;
