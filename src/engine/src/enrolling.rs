@@ -25,7 +25,7 @@ pub(crate) fn revoke(
 }
 
 /// Ends every attempt of an invitation but `keep`: challenges die, identities that were never activated are revoked,
-/// a pending enrollment is over.
+/// a pending enrollment, or an unproven one that never finished, is over.
 pub(crate) fn close_attempts(
     tx: &mut Tx<'_>,
     invitation: InvitationId,
@@ -42,7 +42,9 @@ pub(crate) fn close_attempts(
             IdentityState::Live => {
                 let Some(id) = identity.enrollment_id else { continue };
                 let Some(enrollment) = tx.enrollment(id)? else { continue };
-                if enrollment.state == EnrollmentState::Pending {
+                let unused = enrollment.state == EnrollmentState::Pending
+                    || (enrollment.state == EnrollmentState::Unproven && enrollment.activated_at.is_none());
+                if unused {
                     end(tx, enrollment, now, why)?;
                     revoke(tx, &mut identity, now, why)?;
                 }
@@ -133,7 +135,8 @@ impl Engine {
             &format!("enrollment:{id}"),
             &serde_json::json!({}),
         )?;
-        self.store
+        let approved = self
+            .store
             .write(Scope::Site(permit.site), move |tx| {
                 let mut enrollment = tx.enrollment(id)?.ok_or(Error::NotFound("enrollment"))?;
                 if enrollment.state != EnrollmentState::Unproven {
@@ -169,9 +172,14 @@ impl Engine {
                     }
                 }
                 tx.audit_append(&entry)?;
-                tx.event_append(&event).map_err(Error::from)
+                tx.event_append(&event)?;
+                Ok::<_, Error>(enrollment)
             })
-            .await
+            .await?;
+        if approved.state == EnrollmentState::Active {
+            self.welcome(permit.site, id, approved.awaiting_configuration).await;
+        }
+        Ok(())
     }
 
     fn enrollment_entry(

@@ -13,7 +13,7 @@ use bellwether_model::intent::InventoryKind;
 use bellwether_model::lifecycle::Outcome;
 use bellwether_model::{
     ChannelId, ChannelKind, EnrollmentId, EnrollmentState, EventKind, Intent, InvitationState, PartState,
-    Timestamp,
+    SiteId, Timestamp,
 };
 use bellwether_store::records::{Channel, CommandFilter, Escrow, Page, Reply};
 use bellwether_store::{Scope, Tx};
@@ -151,14 +151,14 @@ impl Engine {
             })
             .await?;
         if activated {
-            self.welcome(&caller, update.awaiting_configuration == Some(true)).await;
+            self.welcome(site, id, update.awaiting_configuration == Some(true)).await;
         }
         Ok(AppleReply::empty())
     }
 
     /// What a fresh enrollment gets without anybody asking: a first inventory, and the word that lets Setup Assistant
     /// go on. Not part of the TokenUpdate's transaction: a TokenUpdate is never lost to it.
-    async fn welcome(&self, caller: &Authenticated, awaiting: bool) {
+    pub(crate) async fn welcome(&self, site: SiteId, enrollment: EnrollmentId, awaiting: bool) {
         let kinds: Vec<InventoryKind> = InventoryKind::ALL.to_vec();
         let mut intents = vec![Intent::RefreshInventory { kinds }];
         if awaiting {
@@ -169,8 +169,8 @@ impl Engine {
             }
         }
         for intent in intents {
-            if let Err(error) = self.queue_for_enrollment(caller.site, caller.enrollment.id, intent).await {
-                tracing::warn!(%error, enrollment = %caller.enrollment.id, "a first command was not queued");
+            if let Err(error) = self.queue_for_enrollment(site, enrollment, intent).await {
+                tracing::warn!(%error, %enrollment, "a first command was not queued");
             }
         }
     }
@@ -326,6 +326,10 @@ fn accept_token(tx: &mut Tx<'_>, arrival: &TokenArrival) -> Result<bool, Error> 
                 channel.user_name.clone_from(&arrival.user_name);
             }
             tx.channel_update(&channel)?;
+            // What was queued while the old token was dead asked for no wake; the new one can be woken.
+            if !enrollment.test_only && channel.wake_due_at.is_none() && tx.pending_count(channel.id)? > 0 {
+                tx.wake_request(channel.id, arrival.now)?;
+            }
         }
         None => tx.channel_insert(&Channel {
             id: arrival.new_channel,

@@ -123,6 +123,10 @@ pub(crate) fn plan(
             if raw.request_type() == "EraseDevice" {
                 refuse_wiping_personal(device)?;
             }
+            if raw.request_type() == "DeviceConfigured" && enrollment.awaiting_configuration {
+                // It waits in Setup Assistant for this word and cannot report before that it is supervised.
+                return Ok(one(raw.request_type()));
+            }
             match support::check(raw.request_type(), &target) {
                 // A request newer than our table is the administrator's own responsibility.
                 Ok(()) | Err(Unsupported::UnknownCommand { .. }) => {}
