@@ -15,8 +15,9 @@ use secrecy::ExposeSecret as _;
 /// An expired identity is still heard for so long: a device that lay in a drawer can only be given a new one over the
 /// channel that the old one proves.
 const EXPIRED_GRACE: i64 = 30 * DAY;
-/// Refusals from one source that are audited per minute.
+/// Refusals that are audited per minute: from one source, and from all of them (an IPv6 client has many addresses).
 const AUDITED_REFUSALS: i32 = 20;
+const ALL_AUDITED_REFUSALS: i32 = 200;
 
 /// A certificate of ours whose key signed this request. Not yet a device.
 pub(super) struct Proven {
@@ -31,6 +32,15 @@ pub(super) struct Authenticated {
     pub identity: Identity,
     pub enrollment: Enrollment,
     pub device: Device,
+}
+
+impl Authenticated {
+    /// Its enrollment ended with its word that it erases itself.
+    pub(super) fn was_wiped(&self) -> bool {
+        self.enrollment.state == EnrollmentState::Ended
+            && self.identity.state == IdentityState::Live
+            && self.enrollment.end_reason.as_deref() == Some(super::report::WIPED)
+    }
 }
 
 impl Engine {
@@ -119,10 +129,11 @@ impl Engine {
 
     /// An authenticated enrollment that may be given commands and secrets.
     pub(super) async fn commanded(&self, proven: Proven, ids: &ChannelIds) -> Result<Authenticated, Refused> {
-        let mut caller = self.authenticated(proven, ids).await?;
-        if caller.enrollment.state == EnrollmentState::Ended && caller.identity.state == IdentityState::Live {
-            caller = self.revive_unwiped(caller).await?;
-        }
+        let caller = self.authenticated(proven, ids).await?;
+        self.commandable(caller).await
+    }
+
+    pub(super) async fn commandable(&self, mut caller: Authenticated) -> Result<Authenticated, Refused> {
         match caller.enrollment.state {
             EnrollmentState::Active | EnrollmentState::Unproven => {}
             state => {
@@ -165,9 +176,10 @@ impl Engine {
     }
 
     /// A device that acknowledged a wipe and still calls with the same identity was not wiped. Losing it would be
-    /// worse: it is taken back, so that it can be wiped again.
-    async fn revive_unwiped(&self, mut caller: Authenticated) -> Result<Authenticated, Refused> {
-        if caller.enrollment.end_reason.as_deref() != Some(super::report::WIPED) {
+    /// worse: it is taken back, so that it can be wiped again. Only a call for the next command may lead here: its last
+    /// word again, because our answer was lost, is no sign of life.
+    pub(super) async fn revive_unwiped(&self, mut caller: Authenticated) -> Result<Authenticated, Refused> {
+        if !caller.was_wiped() {
             return Ok(caller);
         }
         let now = self.now();
@@ -217,7 +229,9 @@ impl Engine {
         let written = self
             .store
             .write(Scope::Site(self.default_site), move |tx| {
-                if tx.rate_bump(&bucket, now, MINUTE)? <= AUDITED_REFUSALS {
+                if tx.rate_bump(&bucket, now, MINUTE)? <= AUDITED_REFUSALS
+                    && tx.rate_bump("device-refused:*", now, MINUTE)? <= ALL_AUDITED_REFUSALS
+                {
                     tx.audit_append(&entry)?;
                 }
                 Ok::<_, Error>(())

@@ -27,6 +27,10 @@ use secrecy::ExposeSecret as _;
 pub(super) const WIPED: &str = "wiped";
 /// How often a poll looks for another command when the queue moved under it.
 const MAX_MOVES: usize = 6;
+/// The same, with commands that turned out to be impossible and were dropped on the way.
+const MAX_LOOKS: usize = 64;
+/// When to wake a device whose session ended because its queue would not hold still.
+const MOVED_WAKE: i64 = MINUTE;
 /// When to wake a device again that said NotNow but not as its last word.
 const NOT_NOW_WAKE: i64 = 30 * MINUTE;
 /// A larger answer is not kept whole; its facts are.
@@ -46,7 +50,13 @@ struct Incoming {
 
 impl Engine {
     pub(super) async fn report(&self, proven: Proven, report: Report) -> Result<AppleReply, Refused> {
-        let caller = self.commanded(proven, &report.ids).await?;
+        let caller = self.authenticated(proven, &report.ids).await?;
+        if caller.was_wiped() && report.status != Status::Idle {
+            // Its last word again, because our answer to it was lost: it erases itself now.
+            return Ok(AppleReply::empty());
+        }
+        let caller = self.revive_unwiped(caller).await?;
+        let caller = self.commandable(caller).await?;
         let (kind, user_key) = channel_key(&report.ids);
         let (site, enrollment) = (caller.site, caller.enrollment.id);
         let now = self.now();
@@ -88,22 +98,32 @@ impl Engine {
         if incoming.is_none() && candidate.is_none() && quiet(&channel, word) {
             return Ok(AppleReply::empty());
         }
-        for _ in 0..MAX_MOVES {
+        let mut moves = 0;
+        for _ in 0..MAX_LOOKS {
             let ready = match &candidate {
                 // None: it can no longer be done; it was ended with a reason. Look again.
                 Some(candidate) => self.bytes_for(&caller, candidate).await?,
                 None => None,
             };
             let dropped = candidate.is_some() && ready.is_none();
+            moves += usize::from(!dropped);
             let turn = self.turn(&caller, &channel, incoming.take(), ready, word, peek, dropped).await?;
             match turn {
                 Turn::Send(bytes) => return Ok(AppleReply::plist(bytes)),
                 Turn::Done => return Ok(AppleReply::empty()),
                 Turn::Moved(next) => candidate = *next,
             }
+            if moves >= MAX_MOVES {
+                break;
+            }
         }
-        // Somebody edits this queue faster than we look; the device is woken again.
-        self.work.notify_one();
+        // Somebody edits this queue faster than we look: the device is woken again.
+        if !caller.enrollment.test_only {
+            let (channel, due) = (channel.id, now.plus(MOVED_WAKE));
+            self.store
+                .write(Scope::Site(site), move |tx| tx.wake_request(channel, due).map_err(Error::from))
+                .await?;
+        }
         Ok(AppleReply::empty())
     }
 
@@ -191,7 +211,13 @@ impl Engine {
         let site = caller.site;
         let part = candidate.part.id;
         if let Some(wire) = &candidate.part.wire {
-            let opened = self.vault.open(site, "part", part.as_bytes(), "wire", wire)?;
+            let opened = match self.vault.open(site, "part", part.as_bytes(), "wire", wire) {
+                Ok(opened) => opened,
+                Err(fault) => {
+                    self.drop_unpreparable(caller, candidate, &fault).await?;
+                    return Ok(None);
+                }
+            };
             return Ok(Some(Ready {
                 part,
                 wire: opened.expose_secret().clone(),
@@ -211,8 +237,26 @@ impl Engine {
                 self.drop_command(caller, candidate, &reason).await?;
                 Ok(None)
             }
-            Err(fault) => Err(fault),
+            // The database may be back for the next request.
+            Err(fault @ Error::Store(_)) => Err(fault),
+            Err(fault) => {
+                self.drop_unpreparable(caller, candidate, &fault).await?;
+                Ok(None)
+            }
         }
+    }
+
+    /// A fault of ours that stays: this command is given up, so that the channel's answers and its other commands are
+    /// not lost with it.
+    async fn drop_unpreparable(
+        &self,
+        caller: &Authenticated,
+        candidate: &Candidate,
+        fault: &Error,
+    ) -> Result<(), Error> {
+        tracing::error!(command = %candidate.command.id, %fault, "a command could not be prepared");
+        let reason = "the server could not prepare it; its log says why";
+        self.drop_command(caller, candidate, reason).await
     }
 
     async fn rendered(
@@ -338,6 +382,7 @@ impl Engine {
         let challenge = ready.as_ref().and_then(|r| r.challenge.clone());
         let test_only = caller.enrollment.test_only;
         let first = ready.as_ref().is_some_and(|r| r.first);
+        let fresh = ready.as_ref().is_some_and(|r| r.sealed.is_some());
         let outcome = self
             .store
             .write(Scope::Site(caller.site), move |tx| {
@@ -360,6 +405,11 @@ impl Engine {
                     settle_wake(tx, &turn, word, test_only)?;
                     return Ok(Next::Done);
                 };
+                if fresh && tx.part(*part)?.is_some_and(|p| p.wire.is_some()) {
+                    // Another poll was faster: its bytes are the ones of this UUID.
+                    let next = tx.peek(turn.channel, &after, &rules)?;
+                    return Ok(Next::Moved(Box::new(next)));
+                }
                 match tx.hand_over(turn.channel, delivery, &[(*part, sealed.clone())], &after, &rules)? {
                     HandOver::Done { .. } => {
                         if let Some(challenge) = &challenge {
