@@ -272,11 +272,14 @@ impl Engine {
         id: CommandId,
     ) -> Result<CommandView, Error> {
         // The intent is a secret; whoever may not send it must not learn what it was.
-        let row = self
+        let (row, channel) = self
             .store
-            .read(Scope::Site(site), move |tx| tx.command(id).map_err(Error::from))
-            .await?
-            .ok_or(Error::NotFound("command"))?;
+            .read(Scope::Site(site), move |tx| {
+                let row = tx.command(id)?.ok_or(Error::NotFound("command"))?;
+                let channel = tx.channel(row.channel_id)?.ok_or(Error::NotFound("channel"))?;
+                Ok::<_, Error>((row, channel))
+            })
+            .await?;
         let permit = caller.permit::<may::SendCommands>(site)?;
         if !row.state.is_terminal() {
             return Err(Error::Conflict(format!("the command is {}; it needs no retry", row.state)));
@@ -290,7 +293,10 @@ impl Engine {
             permit.source.as_deref(),
             None,
         )?;
-        let sent = self.send_command(caller, site, row.device_id, intent, SendOptions::default()).await?;
+        // A user's command stays with that user.
+        let user = (channel.kind == ChannelKind::User).then_some(channel.user_key);
+        let options = SendOptions { user, ..SendOptions::default() };
+        let sent = self.send_command(caller, site, row.device_id, intent, options).await?;
         self.store.write(Scope::Site(site), move |tx| tx.audit_append(&entry).map_err(Error::from)).await?;
         Ok(sent)
     }
