@@ -14,6 +14,8 @@ const CHUNK: usize = 400;
 const KEEP_COMMANDS: i64 = 180 * DAY;
 /// Stored answers to idempotency keys.
 const KEEP_IDEMPOTENT: i64 = 2 * DAY;
+/// Counters of rate limits; the longest window is a day.
+const KEEP_RATES: i64 = 2 * DAY;
 /// How long a waiting node sleeps at most: NOTIFY may get lost, another node may have queued the work.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -76,6 +78,9 @@ impl Engine {
         }
         let before = now.plus(-KEEP_IDEMPOTENT);
         self.store.write(Scope::System, move |tx| tx.idempotent_purge(before).map_err(Error::from)).await?;
+        // Anybody's address is a row here: without this the table grows with every passer-by.
+        let before = now.plus(-KEEP_RATES);
+        self.store.write(Scope::System, move |tx| tx.rate_purge(before).map_err(Error::from)).await?;
         Ok(())
     }
 }

@@ -20,8 +20,12 @@ use bellwether_store::records::{AuditEntry, Identity};
 use bellwether_store::{Scope, Tx};
 use secrecy::ExposeSecret as _;
 
-/// Refusals from one source that are written to the audit, per minute; the rest is only counted.
+/// Refusals that are written to the audit, per minute: from one source, and from all of them (an IPv6 client has many
+/// addresses). The rest is only counted.
 const AUDITED_REFUSALS: i32 = 20;
+const ALL_AUDITED_REFUSALS: i32 = 200;
+/// What is kept of a name that a refused request asked for.
+const KEPT_NAME: usize = 64;
 
 /// Why nothing was issued: what the device is told, and what the audit says.
 struct Refusal {
@@ -257,6 +261,7 @@ impl Engine {
         tracing::info!(%site, reason, source, "certificate request refused");
         let now = self.now();
         let bucket = format!("refused:{}", source.unwrap_or("unknown"));
+        let name = name.map(|name| name.chars().take(KEPT_NAME).collect::<String>());
         let details = serde_json::json!({ "reason": reason, "asked_for": name });
         let Ok(entry) =
             audit::entry(now, &Actor::Anonymous, EventKind::IdentityRefused, "scep", source, Some(details))
@@ -266,7 +271,10 @@ impl Engine {
         let written = self
             .store
             .write(Scope::Site(site), move |tx| {
-                if tx.rate_bump(&bucket, now, bellwether_model::time::MINUTE)? <= AUDITED_REFUSALS {
+                let minute = bellwether_model::time::MINUTE;
+                if tx.rate_bump(&bucket, now, minute)? <= AUDITED_REFUSALS
+                    && tx.rate_bump("refused:*", now, minute)? <= ALL_AUDITED_REFUSALS
+                {
                     tx.audit_append(&entry)?;
                 }
                 Ok::<_, Error>(())
