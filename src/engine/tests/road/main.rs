@@ -9,4 +9,7 @@
 
 mod enrolling;
 mod queue;
+mod review_queue;
+mod review_trust;
+mod review_wakes;
 mod support;
