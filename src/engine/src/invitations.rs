@@ -349,6 +349,7 @@ impl Engine {
         let by_short = is_short(&short).then(|| self.vault.code_hash("short", &short));
         let is_short = by_short.is_some();
         let bucket = format!("code:{}", source.unwrap_or("unknown"));
+        let own = bucket.clone();
         let found = self
             .store
             .read(Scope::System, move |tx| {
@@ -356,6 +357,13 @@ impl Engine {
                     && let Some(found) = tx.invitation_by_code_hash(hash)?
                 {
                     return Ok::<_, Error>(Some(found));
+                }
+                // A typed code can be guessed: past the limit a right one is not even looked for.
+                if by_short.is_some()
+                    && (tx.rate_count(&own, now, TRY_WINDOW)? >= SOURCE_TRIES
+                        || tx.rate_count("code:*", now, TRY_WINDOW)? >= ALL_TRIES)
+                {
+                    return Err(Error::TooMany { retry_after_seconds: 600 });
                 }
                 Ok(match &by_short {
                     Some(hash) => tx.invitation_by_short_hash(hash)?,

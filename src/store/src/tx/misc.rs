@@ -2,6 +2,7 @@
 
 use super::Tx;
 use crate::StoreError;
+use crate::backend::Run as _;
 use crate::backend::{Conn, postgres};
 use crate::records::Idempotent;
 use crate::schema::{idempotency, leases, rates};
@@ -32,7 +33,7 @@ impl Tx<'_> {
                     idempotency::body.eq(&row.body),
                     idempotency::created_at.eq(row.created_at.0),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             Ok(None)
         })
     }
@@ -41,7 +42,7 @@ impl Tx<'_> {
     pub fn idempotent_purge(&mut self, before: Timestamp) -> Result<i64, StoreError> {
         self.in_system("idempotent_purge", |conn| {
             let rows = diesel::delete(idempotency::table.filter(idempotency::created_at.lt(before.0)))
-                .execute(conn)?;
+                .run(conn)?;
             Ok(i64::try_from(rows).unwrap_or(i64::MAX))
         })
     }
@@ -56,29 +57,44 @@ impl Tx<'_> {
                 // A window that begins in the future was opened before the clock was set back: it is over too.
                 Some((start, count)) if start <= now.0 && now.0 < start.saturating_add(window_ms) => {
                     let count = count.saturating_add(1);
-                    diesel::update(target()).set(rates::count.eq(count)).execute(conn)?;
+                    diesel::update(target()).set(rates::count.eq(count)).run(conn)?;
                     Ok(count)
                 }
                 Some(_) => {
                     diesel::update(target())
                         .set((rates::window_start.eq(now.0), rates::count.eq(1)))
-                        .execute(conn)?;
+                        .run(conn)?;
                     Ok(1)
                 }
                 None => {
                     diesel::insert_into(rates::table)
                         .values((rates::bucket.eq(bucket), rates::window_start.eq(now.0), rates::count.eq(1)))
-                        .execute(conn)?;
+                        .run(conn)?;
                     Ok(1)
                 }
             }
         })
     }
 
+    /// Any scope. How often a bucket was counted in the window that runs now; counts nothing itself.
+    pub fn rate_count(&mut self, bucket: &str, now: Timestamp, window_ms: i64) -> Result<i32, StoreError> {
+        self.run(|conn| {
+            let known: Option<(i64, i32)> = rates::table
+                .filter(rates::bucket.eq(bucket))
+                .select((rates::window_start, rates::count))
+                .first(conn)
+                .optional()?;
+            Ok(match known {
+                Some((start, count)) if start <= now.0 && now.0 < start.saturating_add(window_ms) => count,
+                _ => 0,
+            })
+        })
+    }
+
     /// System. Forgets windows that began before; how many.
     pub fn rate_purge(&mut self, before: Timestamp) -> Result<i64, StoreError> {
         self.in_system("rate_purge", |conn| {
-            let rows = diesel::delete(rates::table.filter(rates::window_start.lt(before.0))).execute(conn)?;
+            let rows = diesel::delete(rates::table.filter(rates::window_start.lt(before.0))).run(conn)?;
             Ok(i64::try_from(rows).unwrap_or(i64::MAX))
         })
     }
@@ -106,7 +122,7 @@ impl Tx<'_> {
                 Some(_) => {
                     diesel::update(target())
                         .set((leases::holder.eq(holder), leases::expires_at.eq(until)))
-                        .execute(conn)?;
+                        .run(conn)?;
                     Ok(true)
                 }
                 None => {
@@ -116,7 +132,7 @@ impl Tx<'_> {
                             leases::holder.eq(holder),
                             leases::expires_at.eq(until),
                         ))
-                        .execute(conn)?;
+                        .run(conn)?;
                     Ok(true)
                 }
             }
@@ -127,7 +143,7 @@ impl Tx<'_> {
     pub fn lease_release(&mut self, name: &str, holder: &str) -> Result<(), StoreError> {
         self.in_system("lease_release", |conn| {
             let target = leases::table.filter(leases::name.eq(name)).filter(leases::holder.eq(holder));
-            diesel::delete(target).execute(conn)?;
+            diesel::delete(target).run(conn)?;
             Ok(())
         })
     }
