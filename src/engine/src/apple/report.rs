@@ -12,7 +12,7 @@ use bellwether_apple::Opaque;
 use bellwether_apple::answer::{self, SecretKind};
 use bellwether_apple::checkin::{ErrorItem, Report, Status};
 use bellwether_model::lifecycle::{AnswerVerdict, Outcome};
-use bellwether_model::time::MINUTE;
+use bellwether_model::time::{DAY, HOUR, MINUTE};
 use bellwether_model::{
     ChannelId, CommandState, DeliveryId, EnrollmentId, EventKind, Fact, Intent, PartId, Timestamp,
 };
@@ -33,6 +33,8 @@ const MAX_LOOKS: usize = 64;
 const MOVED_WAKE: i64 = MINUTE;
 /// When to wake a device again that said NotNow but not as its last word.
 const NOT_NOW_WAKE: i64 = 30 * MINUTE;
+/// When to wake a device for a command that was parked for longer than that.
+const PARKED_WAKE: i64 = 2 * HOUR;
 /// A larger answer is not kept whole; its facts are.
 const MAX_KEPT_ANSWER: usize = 4 * 1024 * 1024;
 
@@ -402,7 +404,7 @@ impl Engine {
                     {
                         return Ok(Next::Moved(Box::new(Some(next))));
                     }
-                    settle_wake(tx, &turn, word, test_only)?;
+                    settle_wake(tx, &turn, word, test_only, &rules)?;
                     return Ok(Next::Done);
                 };
                 if fresh && tx.part(*part)?.is_some_and(|p| p.wire.is_some()) {
@@ -423,7 +425,7 @@ impl Engine {
                     HandOver::Moved => {
                         let next = tx.peek(turn.channel, &after, &rules)?;
                         if next.is_none() {
-                            settle_wake(tx, &turn, word, test_only)?;
+                            settle_wake(tx, &turn, word, test_only, &rules)?;
                             return Ok(Next::Done);
                         }
                         Ok(Next::Moved(Box::new(next)))
@@ -576,16 +578,38 @@ fn update_device(tx: &mut Tx<'_>, poll: &Poll, facts: &[Fact]) -> Result<(), Err
 
 /// The session ends here. A device whose last word was NotNow calls again by itself; one that said NotNow earlier and
 /// something else last does not, so it is woken again.
-fn settle_wake(tx: &mut Tx<'_>, poll: &Poll, word: Word, test_only: bool) -> Result<(), Error> {
+fn settle_wake(
+    tx: &mut Tx<'_>,
+    poll: &Poll,
+    word: Word,
+    test_only: bool,
+    rules: &QueueRules,
+) -> Result<(), Error> {
     let Some(mut channel) = tx.channel(poll.channel)? else { return Ok(()) };
-    let waiting = tx.pending_count(poll.channel)? > 0;
-    let due = if waiting && !word.not_now && !test_only { Some(poll.now.plus(NOT_NOW_WAKE)) } else { None };
+    let waiting = !test_only && tx.pending_count(poll.channel)? > 0;
+    let due = match (waiting, word.not_now) {
+        (false, _) => None,
+        // It calls by itself, unless it went away in between.
+        (true, true) => Some(poll.now.plus(DAY)),
+        (true, false) => worth_a_wake(tx, poll, rules)?,
+    };
     if channel.wake_due_at != due || channel.wake_attempts != 0 {
         channel.wake_due_at = due;
         channel.wake_attempts = 0;
         tx.channel_update(&channel)?;
     }
     Ok(())
+}
+
+/// When there will be something to hand over. Never for what only waits for an answer or for an approval.
+fn worth_a_wake(tx: &mut Tx<'_>, poll: &Poll, rules: &QueueRules) -> Result<Option<Timestamp>, Error> {
+    for pause in [NOT_NOW_WAKE, PARKED_WAKE, DAY] {
+        let then = Peek { now: poll.now.plus(pause), answering: None, skip_not_now: false };
+        if tx.peek(poll.channel, &then, rules)?.is_some() {
+            return Ok(Some(then.now));
+        }
+    }
+    Ok(None)
 }
 
 fn outcome(status: Status) -> Option<Outcome> {

@@ -132,3 +132,17 @@ async fn devices_that_never_call_do_not_keep_others_from_being_renewed() {
     }
     assert_eq!(alive.drain(&house).await, ["InstallProfile"]);
 }
+
+#[tokio::test]
+#[ignore = "shows a defect: the old enrollment dies at the Authenticate of a new one that may never finish"]
+async fn an_aborted_new_enrollment_leaves_the_old_one() {
+    let house = house().await;
+    let mut old = mac("UDID-1");
+    old.enroll(&house, &house.invite(Some("ann@example.org")).await).await;
+    let mut again = mac("UDID-1");
+    again.identity(&house, &house.invite(Some("ann@example.org")).await).await;
+    assert_eq!(again.authenticate(&house).await.status, 200);
+    // The installation stops here (a network loss, a refusal, the user); the device keeps its old profile.
+    house.later(30 * DAY);
+    assert_eq!(old.put(&house, device::idle(&old.ids).unwrap()).await.status, 200);
+}

@@ -132,3 +132,32 @@ async fn a_late_dead_does_not_retire_a_newer_token() {
     house.engine.wake_once().await.unwrap();
     assert_eq!(*puppet.seen.lock().unwrap(), 2, "the new token is good");
 }
+
+#[tokio::test]
+async fn what_cannot_be_sent_again_wakes_nobody() {
+    let Some((house, mac, puppet)) = pushable().await else { return };
+    let id = house.device_id("UDID-1").await;
+    let options = bellwether_model::intent::WipeOptions { return_to_service: true, ..Default::default() };
+    house.send(id, Intent::Wipe(options)).await.unwrap();
+    assert_eq!(mac.idle(&house).await.unwrap().request_type, "EraseDevice");
+    for _ in 0..96 {
+        assert!(mac.idle(&house).await.is_none(), "at most once");
+        house.later(40 * 60_000);
+        house.engine.wake_once().await.unwrap();
+    }
+    assert!(*puppet.seen.lock().unwrap() < 20, "{} wakes in 64 hours", puppet.seen.lock().unwrap());
+}
+
+#[tokio::test]
+async fn a_device_that_said_not_now_and_went_away_is_looked_for_in_the_end() {
+    let Some((house, mac, puppet)) = pushable().await else { return };
+    let id = house.device_id("UDID-1").await;
+    house.send(id, rename("one")).await.unwrap();
+    let asked = mac.idle(&house).await.unwrap();
+    assert!(mac.not_now(&house, &asked.command_uuid).await.is_none());
+    for _ in 0..7 {
+        house.later(24 * 3_600_000);
+        house.engine.wake_once().await.unwrap();
+    }
+    assert!(*puppet.seen.lock().unwrap() > 0, "seven days, one waiting command, no wake");
+}
