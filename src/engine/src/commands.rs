@@ -406,9 +406,12 @@ impl Engine {
             return Ok(false);
         }
         // Round robin over jobs, so that a large one of one site does not starve the others (Q16).
+        let mut all = Ok(());
         for (site, job) in jobs {
-            self.run_chunk(site, &job).await?;
+            // A job that cannot go on keeps no other from going on.
+            all = all.and(self.run_chunk(site, &job).await);
         }
+        all?;
         self.work.notify_one();
         Ok(true)
     }

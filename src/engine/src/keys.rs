@@ -5,7 +5,6 @@ use crate::permit::{Caller, Permit, may};
 use crate::vault::{new_uuid, random_hex};
 use crate::views::{KeyView, NewKey};
 use crate::{Engine, audit};
-use bellwether_certs::hash::sha256;
 use bellwether_model::permit::Grants;
 use bellwether_model::time::{DAY, MINUTE};
 use bellwether_model::{Actor, ApiKeyId, EventKind};
@@ -16,6 +15,8 @@ use std::sync::PoisonError;
 
 /// The longest life of a key.
 const MAX_KEY_LIFE: i64 = 400 * DAY;
+/// What keys are hashed for.
+const KEY_PURPOSE: &str = "api-key";
 /// The first key's life.
 const FIRST_KEY_LIFE: i64 = 90 * DAY;
 /// Wrong setup tokens per minute, over all sources, before everybody has to wait.
@@ -27,7 +28,7 @@ impl Engine {
         if !bearer.starts_with("bw_") || bearer.len() > 200 {
             return Err(Error::Unauthenticated);
         }
-        let hash = sha256(bearer.as_bytes());
+        let hash = self.vault.code_hash(KEY_PURPOSE, bearer);
         let key = self
             .store
             .read(Scope::System, move |tx| tx.api_key_by_hash(&hash).map_err(Error::from))
@@ -113,13 +114,15 @@ impl Engine {
         Ok(NewKey { key: view(row), secret })
     }
 
-    /// All keys, without their secrets.
-    pub async fn keys(&self, _permit: &Permit<may::WriteKeys>) -> Result<Vec<KeyView>, Error> {
+    /// The keys that may do no more than the caller, without their secrets: a site's administrator sees nothing of
+    /// another site's keys.
+    pub async fn keys(&self, permit: &Permit<may::WriteKeys>) -> Result<Vec<KeyView>, Error> {
         let rows = self.store.read(Scope::System, |tx| tx.api_keys().map_err(Error::from)).await?;
-        Ok(rows.into_iter().map(view).collect())
+        Ok(rows.into_iter().filter(|key| permit.grants.cover(&key.grants)).map(view).collect())
     }
 
-    /// Takes a key back; it is refused from the next request on.
+    /// Takes a key back; it is refused from the next request on. A key that may do more than the caller is out of
+    /// reach, as if it did not exist.
     pub async fn revoke_key(&self, permit: &Permit<may::WriteKeys>, id: ApiKeyId) -> Result<(), Error> {
         let now = self.now();
         let entry = audit::entry(
@@ -130,11 +133,12 @@ impl Engine {
             permit.source.as_deref(),
             None,
         )?;
-        let site = permit.site;
+        let (site, grants) = (permit.site, permit.grants.clone());
         let found = self
             .store
             .write(Scope::System, move |tx| {
-                let found = tx.api_key_revoke(id, now)?;
+                let known = tx.api_keys()?.into_iter().any(|key| key.id == id && grants.cover(&key.grants));
+                let found = known && tx.api_key_revoke(id, now)?;
                 if found {
                     tx.audit_append_in(site, &entry)?;
                 }
@@ -167,7 +171,8 @@ impl Engine {
             id: ApiKeyId(new_uuid(now)?),
             name: name.to_owned(),
             prefix: secret.chars().take(9).collect(),
-            hash: sha256(secret.as_bytes()).to_vec(),
+            // Keyed: whoever can write the database cannot make a key of his own.
+            hash: self.vault.code_hash(KEY_PURPOSE, &secret),
             grants,
             created_at: now,
             created_by: by.to_string(),

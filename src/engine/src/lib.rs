@@ -57,6 +57,8 @@ pub struct Engine {
     wakers: RwLock<HashMap<Platform, Arc<dyn Waker>>>,
     /// Enrollments that called, with the time; written in batches.
     seen: Mutex<HashMap<(SiteId, bellwether_model::EnrollmentId), bellwether_model::Timestamp>>,
+    /// Renewals that were tried, with the time: a pass over silent devices costs no write.
+    renewal_tries: Mutex<HashMap<bellwether_model::EnrollmentId, bellwether_model::Timestamp>>,
     /// API keys that were used.
     used_keys: Mutex<HashMap<bellwether_model::ApiKeyId, bellwether_model::Timestamp>>,
     work: Notify,

@@ -26,6 +26,7 @@ pub struct Permit<A> {
     pub(crate) site: SiteId,
     pub(crate) actor: Actor,
     pub(crate) source: Option<String>,
+    pub(crate) grants: Grants,
     _action: PhantomData<A>,
 }
 
@@ -49,7 +50,13 @@ impl Caller {
     /// Leave to do `A` in a site, or the refusal.
     pub fn permit<A: Allows>(&self, site: SiteId) -> Result<Permit<A>, Denied> {
         if self.grants.allow(A::ACTION, site) {
-            Ok(Permit { site, actor: self.actor.clone(), source: self.source.clone(), _action: PhantomData })
+            Ok(Permit {
+                site,
+                actor: self.actor.clone(),
+                source: self.source.clone(),
+                grants: self.grants.clone(),
+                _action: PhantomData,
+            })
         } else {
             Err(Denied { action: A::ACTION })
         }

@@ -108,6 +108,7 @@ impl Engine {
             signer,
             wakers: RwLock::new(HashMap::new()),
             seen: Mutex::new(HashMap::new()),
+            renewal_tries: Mutex::new(HashMap::new()),
             used_keys: Mutex::new(HashMap::new()),
             work: Notify::new(),
             node: random_hex::<8>()?,

@@ -57,7 +57,14 @@ impl Engine {
                 self.settle_quietly(&wake).await?;
                 continue;
             }
-            let prepared = self.prepare(&wake, &mut identities).await?;
+            let prepared = match self.prepare(&wake, &mut identities).await {
+                Err(fault) if !matches!(fault, Error::Store(_)) => {
+                    // One damaged row must not keep the whole fleet asleep.
+                    tracing::error!(channel = %wake.channel.id, %fault, "a wake could not be prepared");
+                    Err("the server could not open the device's token or the push certificate; its log says why")
+                }
+                other => other?,
+            };
             match prepared {
                 Ok((waker, identity, target)) => {
                     running.spawn(async move {

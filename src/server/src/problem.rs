@@ -163,6 +163,7 @@ fn of_store(error: &StoreError) -> Problem {
             "the database's answer was lost: the change may or may not have happened. \
              Send the same request with the same Idempotency-Key again",
         ),
+        StoreError::Busy(_) => Problem::unavailable("the database is busy; nothing was changed, try again"),
         StoreError::Unavailable(_) | StoreError::DiskFailed(_) => {
             tracing::error!(cause = %error, "the database is not available");
             Problem::unavailable("the database is not available; nothing was changed")

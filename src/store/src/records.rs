@@ -543,7 +543,7 @@ pub struct ApiKey {
     pub name: String,
     /// First characters of the key, to recognise it.
     pub prefix: String,
-    /// SHA-256 of the key (256 random bits).
+    /// Keyed hash of the key (256 random bits).
     pub hash: Vec<u8>,
     /// What it may do.
     pub grants: Grants,

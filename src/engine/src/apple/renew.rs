@@ -8,6 +8,7 @@ use bellwether_model::device::ChallengePurpose;
 use bellwether_model::time::DAY;
 use bellwether_model::{EnrollmentId, Intent, SiteId, Timestamp};
 use bellwether_store::Scope;
+use std::sync::PoisonError;
 use bellwether_store::records::{Challenge, Device, Enrollment};
 
 /// Leaves live a year; at two thirds they are renewed.
@@ -16,7 +17,10 @@ const BEFORE_END: i64 = 122 * DAY;
 const CHALLENGE_LIFE: i64 = 7 * DAY;
 /// One try per enrollment in so long, whatever becomes of it.
 const TRY_EVERY: i64 = DAY;
-const CHUNK: i64 = 200;
+/// Enrollments looked at in one pass, and asked in one pass. Silent devices stay at the head of the list, so many more
+/// are looked at than asked.
+const LOOK: i64 = 10_000;
+const ASK: usize = 200;
 
 impl Engine {
     /// Queues the renewals that are due; how many.
@@ -24,10 +28,18 @@ impl Engine {
         let now = self.now();
         let due = self
             .store
-            .read(Scope::System, move |tx| tx.renewals_due(now.plus(BEFORE_END), CHUNK).map_err(Error::from))
+            .read(Scope::System, move |tx| tx.renewals_due(now.plus(BEFORE_END), LOOK).map_err(Error::from))
             .await?;
+        let fresh: Vec<(SiteId, EnrollmentId)> = {
+            let mut tried = self.renewal_tries.lock().unwrap_or_else(PoisonError::into_inner);
+            tried.retain(|_, at| now.since(*at) < TRY_EVERY);
+            let fresh: Vec<_> = due.into_iter().filter(|(_, id)| !tried.contains_key(id)).take(ASK).collect();
+            tried.extend(fresh.iter().map(|(_, id)| (*id, now)));
+            fresh
+        };
         let mut queued = 0;
-        for (site, enrollment) in due {
+        for (site, enrollment) in fresh {
+            // Another node, or this one before a restart, may have tried today.
             if self.first_try(site, enrollment, now).await? {
                 match self.queue_for_enrollment(site, enrollment, Intent::RenewIdentity).await {
                     Ok(()) => queued += 1,

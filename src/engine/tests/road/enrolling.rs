@@ -424,3 +424,25 @@ async fn the_certificate_that_signs_profiles_is_replaced_in_time() {
     let info = bellwether_certs::cert::CertInfo::parse(&second).unwrap();
     assert!(info.not_after_ms > START + 1_400 * DAY);
 }
+
+#[tokio::test]
+async fn a_sites_key_reaches_no_key_that_may_do_more() {
+    let house = house().await;
+    let permit = house.admin.permit::<may::WriteKeys>(house.site()).unwrap();
+    let site = house.site();
+    let grants = bellwether_model::permit::Grants(vec![
+        format!("key:write@{site}").parse().unwrap(),
+        format!("device:read@{site}").parse().unwrap(),
+    ]);
+    let local = house.engine.create_key(&permit, &house.admin, "site admin", grants, DAY).await.unwrap();
+    let local = house.engine.caller(local.secret.expose_secret(), None).await.unwrap();
+    let permit = local.permit::<may::WriteKeys>(site).unwrap();
+    let seen = house.engine.keys(&permit).await.unwrap();
+    assert_eq!(seen.len(), 1, "its own, not the server's first key");
+    let all = house.admin.permit::<may::WriteKeys>(site).unwrap();
+    let first = house.engine.keys(&all).await.unwrap().into_iter().find(|k| k.name == "first").unwrap();
+    assert!(matches!(house.engine.revoke_key(&permit, first.id).await, Err(Error::NotFound(_))));
+    let wider = bellwether_model::permit::Grants(vec!["device:read@server".parse().unwrap()]);
+    assert!(house.engine.create_key(&permit, &local, "wider", wider, DAY).await.is_err());
+    assert!(house.engine.revoke_key(&all, first.id).await.is_ok());
+}

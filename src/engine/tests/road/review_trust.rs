@@ -60,7 +60,6 @@ async fn a_flood_of_refusals_from_many_addresses_is_not_a_flood_of_entries() {
 }
 
 #[tokio::test]
-#[ignore = "shows a defect: the throttle refuses wrong codes only, so that guessing goes on"]
 async fn who_guessed_too_often_is_not_told_a_right_code_either() {
     let house = house().await;
     let permit = house.admin.permit::<may::WriteInvitations>(house.site()).unwrap();

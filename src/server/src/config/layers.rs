@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 
 /// Environment variables of ours that are no configuration keys: they belong to the client verbs and the tests.
 const CLIENT_VARIABLES: &[&str] =
-    &["BELLWETHER_CONFIG", "BELLWETHER_URL", "BELLWETHER_KEY", "BELLWETHER_KEY_FILE", "BELLWETHER_CA"];
-const TEST_PREFIX: &str = "BELLWETHER_TEST_";
+    &["BELLWETHER_CONFIG", "BELLWETHER_URL", "BELLWETHER_KEY", "BELLWETHER_KEY_FILE", "BELLWETHER_CA", SIM_KEY];
+/// The load test's key; often exported in the shell that starts the server.
+const SIM_KEY: &str = "BELLWETHER_API_KEY";
+/// What the test suites read.
+const TEST_PREFIXES: &[&str] = &["BELLWETHER_TEST_", "BELLWETHER_JUDGE_", "BELLWETHER_MODEL_"];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +95,7 @@ impl Sources {
     fn read_environment(&self, values: &mut BTreeMap<&'static str, Value>) -> Result<(), ConfigError> {
         for (name, text) in &self.environment {
             let Some(rest) = name.strip_prefix("BELLWETHER_") else { continue };
-            if CLIENT_VARIABLES.contains(&name.as_str()) || name.starts_with(TEST_PREFIX) {
+            if CLIENT_VARIABLES.contains(&name.as_str()) || TEST_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
                 continue;
             }
             let dotted = rest.to_ascii_lowercase().replace("__", ".");
