@@ -61,7 +61,9 @@ impl Engine {
                 Err(fault) if !matches!(fault, Error::Store(_)) => {
                     // One damaged row must not keep the whole fleet asleep.
                     tracing::error!(channel = %wake.channel.id, %fault, "a wake could not be prepared");
-                    Err("the server could not open the device's token or the push certificate; its log says why")
+                    Err(
+                        "the server could not open the device's token or the push certificate; its log says why",
+                    )
                 }
                 other => other?,
             };

@@ -108,7 +108,7 @@ impl Engine {
     }
 }
 
-const REENROLLED: &str = "the device enrolled again";
+pub(super) const REENROLLED: &str = "the device enrolled again";
 
 fn decide(tx: &mut Tx<'_>, arrival: &Arrival) -> Result<Decided, Error> {
     // Read again: another request may have revoked or bound it since.
@@ -204,11 +204,8 @@ fn newcomer(
         return begin(tx, arrival, identity, &invitation, &claimant, 1, EnrollmentState::Unproven);
     }
     if let Some(old) = old {
-        for mut earlier in tx.identities_of_enrollment(old.id)? {
-            if earlier.state != IdentityState::Revoked {
-                enrolling::revoke(tx, &mut earlier, arrival.now, REENROLLED)?;
-            }
-        }
+        // Its identities stay until the new enrollment is activated: if that fails, the device keeps its old profile
+        // and calls with it (`revive_kept`).
         let mut event = arrival.ended.clone();
         event.subject = format!("enrollment:{}", old.id);
         enrolling::end(tx, old, arrival.now, REENROLLED)?;

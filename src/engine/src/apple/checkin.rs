@@ -278,11 +278,7 @@ fn accept_token(tx: &mut Tx<'_>, arrival: &TokenArrival) -> Result<bool, Error> 
     if enrollment.state == EnrollmentState::Ended {
         return Ok(false);
     }
-    let mut identity = tx.identity(arrival.identity)?.ok_or(Error::NotFound("identity"))?;
-    if matches!(identity.state, IdentityState::Staged | IdentityState::Issued) {
-        // Rule (b), second half: the renewal is proven; the old identity is done.
-        super::identify::replace_identity(tx, &mut enrollment, &mut identity)?;
-    }
+    let identity = tx.identity(arrival.identity)?.ok_or(Error::NotFound("identity"))?;
     let first = arrival.kind == ChannelKind::Device && enrollment.activated_at.is_none();
     if first {
         enrollment.activated_at = Some(arrival.now);
@@ -298,6 +294,9 @@ fn accept_token(tx: &mut Tx<'_>, arrival: &TokenArrival) -> Result<bool, Error> 
             invitation.enrollment_id = Some(enrollment.id);
             tx.invitation_update(&invitation)?;
             enrolling::close_attempts(tx, id, identity.challenge_id, arrival.now, "the invitation was used")?;
+        }
+        if enrollment.state == EnrollmentState::Active {
+            retire_earlier(tx, &enrollment, arrival.now)?;
         }
     }
     if let Some(awaiting) = arrival.awaiting {
@@ -351,6 +350,25 @@ fn accept_token(tx: &mut Tx<'_>, arrival: &TokenArrival) -> Result<bool, Error> 
         })?,
     }
     Ok(first && enabled)
+}
+
+/// The device has finished a new enrollment: the identities of the earlier one, which were good until now in case that
+/// it failed, are worth nothing any more.
+fn retire_earlier(
+    tx: &mut Tx<'_>,
+    enrollment: &bellwether_store::records::Enrollment,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let earlier = tx.enrollments_of_device(enrollment.device_id)?;
+    for old in earlier.iter().filter(|e| e.id != enrollment.id && e.state == EnrollmentState::Ended).take(20)
+    {
+        for mut identity in tx.identities_of_enrollment(old.id)? {
+            if identity.state != IdentityState::Revoked {
+                enrolling::revoke(tx, &mut identity, now, super::authenticate::REENROLLED)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A device that checks out has done what an outstanding `unenroll` asked for, also when its answer was lost.

@@ -15,6 +15,8 @@ use secrecy::ExposeSecret as _;
 /// An expired identity is still heard for so long: a device that lay in a drawer can only be given a new one over the
 /// channel that the old one proves.
 const EXPIRED_GRACE: i64 = 30 * DAY;
+/// A new enrollment that has not finished after so long has failed.
+const ENROLLING_TAKES: i64 = 10 * MINUTE;
 /// Refusals that are audited per minute: from one source, and from all of them (an IPv6 client has many addresses).
 const AUDITED_REFUSALS: i32 = 20;
 const ALL_AUDITED_REFUSALS: i32 = 200;
@@ -101,8 +103,9 @@ impl Engine {
         let mine = match identity.state {
             IdentityState::Live => enrollment.identity_id == identity.id,
             IdentityState::Staged => enrollment.staged_identity_id == Some(identity.id),
-            // A SCEP renewal signed by the old key: the next request simply carries the new certificate.
-            IdentityState::Issued => identity.challenge_id.is_none(),
+            // Issued for this very enrollment: a renewal, by the old key at SCEP or by our profile. Its next request may
+            // simply carry the new certificate, without an Authenticate.
+            IdentityState::Issued => true,
             IdentityState::Replaced | IdentityState::Revoked => false,
         };
         if !mine {
@@ -140,13 +143,14 @@ impl Engine {
                 return Err(Refused::Forbidden(format!("enrollment {} is {state}", caller.enrollment.id)));
             }
         }
-        if caller.identity.state == IdentityState::Issued {
+        if matches!(caller.identity.state, IdentityState::Issued | IdentityState::Staged) {
             caller = self.adopt_renewed(caller).await?;
         }
         Ok(caller)
     }
 
-    /// The old key vouched for this one at SCEP, and now it was seen: it is the live identity, the old one is done.
+    /// A renewed identity asks for commands: now it is the live one, and the old one is done. Not earlier: an installer
+    /// may still roll back after its TokenUpdate and go on with the old identity.
     async fn adopt_renewed(&self, mut caller: Authenticated) -> Result<Authenticated, Refused> {
         let now = self.now();
         let (enrollment, identity) = (caller.enrollment.id, caller.identity.id);
@@ -163,7 +167,9 @@ impl Engine {
             .write(Scope::Site(caller.site), move |tx| {
                 let mut row = tx.enrollment(enrollment)?.ok_or(Error::NotFound("enrollment"))?;
                 let mut new = tx.identity(identity)?.ok_or(Error::NotFound("identity"))?;
-                if new.state == IdentityState::Issued && row.state != EnrollmentState::Ended {
+                if matches!(new.state, IdentityState::Issued | IdentityState::Staged)
+                    && row.state != EnrollmentState::Ended
+                {
                     replace_identity(tx, &mut row, &mut new)?;
                     tx.audit_append(&entry)?;
                 }
@@ -213,6 +219,61 @@ impl Engine {
             })
             .await?;
         Ok(caller)
+    }
+
+    /// A device that began a new enrollment, never finished it and calls with its earlier identity has kept its earlier
+    /// profile: it is taken back. While the new enrollment may still be under way it is told to come back later.
+    pub(super) async fn revive_kept(&self, mut caller: Authenticated) -> Result<Authenticated, Refused> {
+        let over = &caller.enrollment;
+        let kept = over.state == EnrollmentState::Ended
+            && caller.identity.state == IdentityState::Live
+            && over.end_reason.as_deref() == Some(super::authenticate::REENROLLED);
+        if !kept {
+            return Ok(caller);
+        }
+        let now = self.now();
+        let id = over.id;
+        let entry = audit::entry(
+            now,
+            &Self::device_actor(id),
+            EventKind::EnrollmentActivated,
+            &format!("enrollment:{id}"),
+            None,
+            Some(
+                serde_json::json!({ "reason": "it began to enroll again, did not finish, and kept this enrollment" }),
+            ),
+        )?;
+        let revived = self
+            .store
+            .write(Scope::Site(caller.site), move |tx| {
+                let mut row = tx.enrollment(id)?.ok_or(Error::NotFound("enrollment"))?;
+                match tx.living_enrollment(row.device_id)? {
+                    Some(new) if new.state != EnrollmentState::Pending => return Ok::<_, Error>(Some(row)),
+                    Some(new) if now.since(new.started_at) < ENROLLING_TAKES => return Ok(None),
+                    Some(new) => {
+                        crate::enrolling::end(tx, new, now, "the device kept its earlier enrollment")?;
+                    }
+                    None => {}
+                }
+                row.state = EnrollmentState::Active;
+                row.ended_at = None;
+                row.end_reason = None;
+                tx.enrollment_update(&row)?;
+                for mut channel in tx.channels(id)? {
+                    channel.enabled = channel.push_token.is_some();
+                    tx.channel_update(&channel)?;
+                }
+                tx.audit_append(&entry)?;
+                Ok(Some(row))
+            })
+            .await?;
+        match revived {
+            Some(row) => {
+                caller.enrollment = row;
+                Ok(caller)
+            }
+            None => Err(Refused::Status(503, format!("enrollment {id} is being replaced"))),
+        }
     }
 
     /// A refused device request is an audit entry; a flood of them is not a flood of entries.

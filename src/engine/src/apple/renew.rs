@@ -8,8 +8,8 @@ use bellwether_model::device::ChallengePurpose;
 use bellwether_model::time::DAY;
 use bellwether_model::{EnrollmentId, Intent, SiteId, Timestamp};
 use bellwether_store::Scope;
-use std::sync::PoisonError;
 use bellwether_store::records::{Challenge, Device, Enrollment};
+use std::sync::PoisonError;
 
 /// Leaves live a year; at two thirds they are renewed.
 const BEFORE_END: i64 = 122 * DAY;

@@ -58,6 +58,7 @@ impl Engine {
             return Ok(AppleReply::empty());
         }
         let caller = self.revive_unwiped(caller).await?;
+        let caller = self.revive_kept(caller).await?;
         let caller = self.commandable(caller).await?;
         let (kind, user_key) = channel_key(&report.ids);
         let (site, enrollment) = (caller.site, caller.enrollment.id);
@@ -498,6 +499,12 @@ fn take_answer(tx: &mut Tx<'_>, poll: &Poll, incoming: &Incoming, rules: &QueueR
     if answered.verdict != AnswerVerdict::Applied {
         return Ok(false);
     }
+    if incoming.reply.outcome == Outcome::Failed
+        && answered.command.as_ref().is_some_and(|c| c.kind == "renew-identity")
+    {
+        // The installer rolled back: the device goes on with the old identity, the new one is worth nothing.
+        drop_staged(tx, poll)?;
+    }
     if !incoming.facts.is_empty() {
         tx.facts_put(poll.device, &incoming.facts)?;
         update_device(tx, poll, &incoming.facts)?;
@@ -514,6 +521,15 @@ fn take_answer(tx: &mut Tx<'_>, poll: &Poll, incoming: &Incoming, rules: &QueueR
         return Ok(true);
     }
     Ok(false)
+}
+
+fn drop_staged(tx: &mut Tx<'_>, poll: &Poll) -> Result<(), Error> {
+    let Some(mut enrollment) = tx.enrollment(poll.enrollment)? else { return Ok(()) };
+    let Some(staged) = enrollment.staged_identity_id.take() else { return Ok(()) };
+    if let Some(mut identity) = tx.identity(staged)? {
+        enrolling::revoke(tx, &mut identity, poll.now, "the device could not install its renewal")?;
+    }
+    Ok(tx.enrollment_update(&enrollment)?)
 }
 
 fn note_answer(tx: &mut Tx<'_>, poll: &Poll, incoming: &Incoming, answered: &Answered) -> Result<(), Error> {

@@ -391,10 +391,19 @@ async fn rule_b_a_renewal_that_we_asked_for_keeps_everything() {
         "still good"
     );
     assert_eq!(new.token_update(&house).await.status, 200);
-    // Same enrollment, same queue; the old identity is done.
-    assert_eq!(old.put(&house, bellwether_apple::device::idle(&old.ids).unwrap()).await.status, 403);
+    assert_eq!(
+        old.put(&house, bellwether_apple::device::idle(&old.ids).unwrap()).await.status,
+        200,
+        "until seen"
+    );
+    // Same enrollment, same queue.
     let next = new.ack(&house, &install.command_uuid, plist::Dictionary::new()).await.unwrap();
     assert_eq!(next.request_type, "DeviceInformation");
+    assert_eq!(
+        old.put(&house, bellwether_apple::device::idle(&old.ids).unwrap()).await.status,
+        403,
+        "done now"
+    );
     let devices = house.devices().await;
     assert_eq!(devices.len(), 1);
     assert_eq!(devices[0].enrollment.as_ref().unwrap().epoch, 1);
