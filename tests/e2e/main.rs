@@ -5,6 +5,10 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod restart;
 #[cfg(test)]
 mod road;
