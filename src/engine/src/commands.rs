@@ -493,6 +493,7 @@ impl Engine {
         site: SiteId,
         enrollment: EnrollmentId,
         intent: Intent,
+        coalesce: Option<String>,
     ) -> Result<(), Error> {
         let now = self.now();
         let device = self
@@ -502,9 +503,11 @@ impl Engine {
             .ok_or(Error::NotFound("enrollment"))?
             .device_id;
         let address = self.address(site, device, None).await?;
-        let actor = Actor::Server("welcome".into());
+        let actor = Actor::Server(intent.kind().into());
         let options = SendOptions::default();
-        let made = self.make_command(site, &address, Some(&intent), &intent, &options, &actor, None, now)?;
+        let mut made =
+            self.make_command(site, &address, Some(&intent), &intent, &options, &actor, None, now)?;
+        made.coalesce_key = coalesce.or(made.coalesce_key);
         let notes = Notes::new(now, &actor, None, &made, device)?;
         self.store.write(Scope::Site(site), move |tx| enqueue(tx, &made, &notes, now).map(|_| ())).await?;
         self.work.notify_one();

@@ -177,7 +177,10 @@ impl Engine {
             })
             .await?;
         if approved.state == EnrollmentState::Active {
-            self.welcome(permit.site, id, approved.awaiting_configuration).await;
+            self.welcome(permit.site, id).await;
+            if approved.awaiting_configuration {
+                self.release_from_setup(permit.site, id).await;
+            }
         }
         Ok(())
     }

@@ -38,7 +38,8 @@ impl Idempotency {
         Ok(Some(Self {
             row: Idempotent {
                 key_hash,
-                request_hash: sha256(request.as_bytes()).to_vec(),
+                // Keyed: the request may hold a password that could be guessed.
+                request_hash: engine.vault.code_hash("request", request),
                 status: 200,
                 body,
                 created_at: now,

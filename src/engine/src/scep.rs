@@ -195,12 +195,18 @@ impl Engine {
         let der = self
             .store
             .write(Scope::Site(authority.site), move |tx| {
+                // Look again inside the transaction: it may have been revoked or replaced since.
+                let current = tx.enrollment(enrollment.id)?.ok_or(Error::NotFound("enrollment"))?;
+                let still = tx.identity(old.id)?.is_some_and(|i| i.state == IdentityState::Live);
+                if !still || current.identity_id != old.id || current.state != EnrollmentState::Active {
+                    return Ok(None);
+                }
                 let mut earlier = tx.identities_of_enrollment(enrollment.id)?;
                 // The same key again: the answer was lost on the way. The same certificate goes out.
                 if let Some(same) =
                     earlier.iter().find(|i| i.key_hash == new.key_hash && i.state == IdentityState::Issued)
                 {
-                    return Ok::<_, Error>(same.certificate.clone());
+                    return Ok::<_, Error>(Some(same.certificate.clone()));
                 }
                 // Another key while an earlier renewal was never seen: exactly one unused identity.
                 for unused in earlier
@@ -211,10 +217,13 @@ impl Engine {
                 }
                 tx.identity_insert(&new)?;
                 tx.audit_append(&entry)?;
-                Ok(new.certificate.clone())
+                Ok(Some(new.certificate.clone()))
             })
             .await?;
-        Ok(der)
+        match der {
+            Some(der) => Ok(der),
+            None => refuse(FailInfo::BadCertId, "the certificate to be renewed is no longer the pinned one"),
+        }
     }
 
     fn make_identity(
@@ -331,6 +340,16 @@ fn claim(
             let row = tx.enrollment(enrollment)?.ok_or(Error::NotFound("enrollment"))?;
             if row.state != EnrollmentState::Active {
                 return Ok(Claim::Refused(FailInfo::BadCertId, "the enrollment to be renewed is over"));
+            }
+            for mut earlier in tx.identities_of_enrollment(enrollment)? {
+                if earlier.state == IdentityState::Issued {
+                    enrolling::revoke(
+                        tx,
+                        &mut earlier,
+                        now,
+                        "replaced by a later renewal before it was used",
+                    )?;
+                }
             }
         }
         _ => return Ok(Claim::Refused(FailInfo::BadRequest, "the challenge leads nowhere")),

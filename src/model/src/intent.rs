@@ -120,7 +120,7 @@ pub enum AppSource {
 }
 
 /// What somebody wants done once. JSON: `{"type": "lock", "message": "…"}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Intent {
     /// Lock the screen. A Mac without a PIN of ours locks until the PIN is typed.
@@ -229,6 +229,13 @@ pub enum Intent {
         #[serde(with = "bytes_base64")]
         payload: Vec<u8>,
     },
+}
+
+impl std::fmt::Debug for Intent {
+    /// Profiles and messages hold secrets: the kind only.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Intent({})", self.kind())
+    }
 }
 
 impl Intent {

@@ -53,6 +53,11 @@ impl Engine {
                 self.commanded(proven, &ids).await?;
                 Err(Refused::Status(410, "network users are not managed".into()))
             }
+            Message::SetBootstrapToken(_) | Message::GetBootstrapToken(_)
+                if ids.channel != WireChannel::Device =>
+            {
+                Err(Refused::Malformed("a bootstrap token in the name of a user".into()))
+            }
             Message::SetBootstrapToken(message) => {
                 let caller = self.commanded(proven, &ids).await?;
                 self.set_bootstrap_token(caller, message).await
@@ -143,35 +148,47 @@ impl Engine {
             .store
             .write(Scope::Site(site), move |tx| {
                 let activated = accept_token(tx, &arrival)?;
-                if activated {
+                if activated == Some(true) {
                     tx.audit_append(&entry)?;
                     tx.event_append(&event)?;
                 }
                 Ok::<_, Error>(activated)
             })
             .await?;
+        let Some(activated) = activated else {
+            return Err(Refused::Forbidden(format!("enrollment {id} ended in the meantime")));
+        };
         if activated {
-            self.welcome(site, id, update.awaiting_configuration == Some(true)).await;
+            self.welcome(site, id).await;
+        }
+        if update.awaiting_configuration == Some(true) && kind == ChannelKind::Device {
+            // With every such TokenUpdate: the first word may have been lost with the server.
+            self.release_from_setup(site, id).await;
         }
         Ok(AppleReply::empty())
     }
 
-    /// What a fresh enrollment gets without anybody asking: a first inventory, and the word that lets Setup Assistant
-    /// go on. Not part of the TokenUpdate's transaction: a TokenUpdate is never lost to it.
-    pub(crate) async fn welcome(&self, site: SiteId, enrollment: EnrollmentId, awaiting: bool) {
-        let kinds: Vec<InventoryKind> = InventoryKind::ALL.to_vec();
-        let mut intents = vec![Intent::RefreshInventory { kinds }];
-        if awaiting {
-            let configured = bellwether_apple::command::Command::DeviceConfigured;
-            match configured.encode("00000000-0000-0000-0000-000000000000") {
-                Ok(payload) => intents.push(Intent::Raw { payload }),
-                Err(error) => tracing::error!(%error, "DeviceConfigured"),
-            }
+    /// What a fresh enrollment gets without anybody asking: a first inventory. Not part of the TokenUpdate's
+    /// transaction: a TokenUpdate is never lost to it.
+    pub(crate) async fn welcome(&self, site: SiteId, enrollment: EnrollmentId) {
+        let intent = Intent::RefreshInventory { kinds: InventoryKind::ALL.to_vec() };
+        if let Err(error) = self.queue_for_enrollment(site, enrollment, intent, None).await {
+            tracing::warn!(%error, %enrollment, "the first inventory was not queued");
         }
-        for intent in intents {
-            if let Err(error) = self.queue_for_enrollment(site, enrollment, intent).await {
-                tracing::warn!(%error, %enrollment, "a first command was not queued");
+    }
+
+    /// The word that lets Setup Assistant go on; once, however often it is asked for.
+    pub(crate) async fn release_from_setup(&self, site: SiteId, enrollment: EnrollmentId) {
+        let configured = bellwether_apple::command::Command::DeviceConfigured;
+        let queued = match configured.encode("00000000-0000-0000-0000-000000000000") {
+            Ok(payload) => {
+                let key = Some("device-configured".to_owned());
+                self.queue_for_enrollment(site, enrollment, Intent::Raw { payload }, key).await
             }
+            Err(error) => Err(Error::Internal(error.to_string())),
+        };
+        if let Err(error) = queued {
+            tracing::warn!(%error, %enrollment, "DeviceConfigured was not queued");
         }
     }
 
@@ -271,12 +288,12 @@ struct TokenArrival {
     has_token: bool,
 }
 
-/// Stores a TokenUpdate; whether it activated the enrollment. It may come only once, so it is never lost: whatever
+/// Stores a TokenUpdate; whether it activated the enrollment, `None` when that is over. It may come only once, so it is never lost: whatever
 /// else is wrong, token and magic are stored.
-fn accept_token(tx: &mut Tx<'_>, arrival: &TokenArrival) -> Result<bool, Error> {
+fn accept_token(tx: &mut Tx<'_>, arrival: &TokenArrival) -> Result<Option<bool>, Error> {
     let mut enrollment = tx.enrollment(arrival.enrollment)?.ok_or(Error::NotFound("enrollment"))?;
     if enrollment.state == EnrollmentState::Ended {
-        return Ok(false);
+        return Ok(None);
     }
     let identity = tx.identity(arrival.identity)?.ok_or(Error::NotFound("identity"))?;
     let first = arrival.kind == ChannelKind::Device && enrollment.activated_at.is_none();
@@ -349,7 +366,7 @@ fn accept_token(tx: &mut Tx<'_>, arrival: &TokenArrival) -> Result<bool, Error> 
             wake_note: None,
         })?,
     }
-    Ok(first && enabled)
+    Ok(Some(first && enabled))
 }
 
 /// The device has finished a new enrollment: the identities of the earlier one, which were good until now in case that

@@ -41,12 +41,20 @@ impl Authenticated {
     pub(super) fn was_wiped(&self) -> bool {
         self.enrollment.state == EnrollmentState::Ended
             && self.identity.state == IdentityState::Live
-            && self.enrollment.end_reason.as_deref() == Some(super::report::WIPED)
+            && self
+                .enrollment
+                .end_reason
+                .as_deref()
+                .is_some_and(|why| [super::report::WIPED, super::report::LEFT].contains(&why))
     }
 }
 
 impl Engine {
-    pub(super) async fn identify(&self, request: &AppleRequest) -> Result<Proven, Refused> {
+    pub(super) async fn identify(
+        &self,
+        request: &AppleRequest,
+        site: &mut SiteId,
+    ) -> Result<Proven, Refused> {
         let signer = match &request.signature {
             Some(header) => {
                 let cms = cms::decode_mdm_signature_header(header.expose_secret())
@@ -76,6 +84,7 @@ impl Engine {
             .read(Scope::System, move |tx| tx.known_identity(&fingerprint).map_err(Error::from))
             .await?
             .ok_or_else(|| Refused::Forbidden("the certificate was not issued by this server".into()))?;
+        *site = known.site_id;
         let identity = known.identity;
         let now = self.now();
         match identity.state {
@@ -197,7 +206,7 @@ impl Engine {
             &format!("enrollment:{id}"),
             None,
             Some(
-                serde_json::json!({ "reason": "it acknowledged a wipe and still answers: it was not erased" }),
+                serde_json::json!({ "reason": "it said its last word and still calls: it was not erased, or has not left" }),
             ),
         )?;
         caller.enrollment = self
@@ -205,6 +214,8 @@ impl Engine {
             .write(Scope::Site(caller.site), move |tx| {
                 let mut row = tx.enrollment(id)?.ok_or(Error::NotFound("enrollment"))?;
                 if row.state == EnrollmentState::Ended && tx.living_enrollment(row.device_id)?.is_none() {
+                    // What a large queue still held when the enrollment ended stays ended.
+                    while tx.supersede_commands(id, now, "the enrollment had ended", 400)? > 0 {}
                     row.state = EnrollmentState::Active;
                     row.ended_at = None;
                     row.end_reason = None;
@@ -255,6 +266,7 @@ impl Engine {
                     }
                     None => {}
                 }
+                while tx.supersede_commands(id, now, "the enrollment had ended", 400)? > 0 {}
                 row.state = EnrollmentState::Active;
                 row.ended_at = None;
                 row.end_reason = None;
@@ -277,7 +289,13 @@ impl Engine {
     }
 
     /// A refused device request is an audit entry; a flood of them is not a flood of entries.
-    pub(super) async fn note_device_refusal(&self, status: u16, reason: &str, source: Option<&str>) {
+    pub(super) async fn note_device_refusal(
+        &self,
+        site: SiteId,
+        status: u16,
+        reason: &str,
+        source: Option<&str>,
+    ) {
         tracing::info!(status, reason, source, "apple request refused");
         let now = self.now();
         let bucket = format!("device-refused:{}", source.unwrap_or("unknown"));
@@ -289,7 +307,7 @@ impl Engine {
         };
         let written = self
             .store
-            .write(Scope::Site(self.default_site), move |tx| {
+            .write(Scope::Site(site), move |tx| {
                 if tx.rate_bump(&bucket, now, MINUTE)? <= AUDITED_REFUSALS
                     && tx.rate_bump("device-refused:*", now, MINUTE)? <= ALL_AUDITED_REFUSALS
                 {
@@ -321,6 +339,12 @@ pub(super) fn replace_identity(
     {
         old.state = IdentityState::Replaced;
         tx.identity_update(&old)?;
+    }
+    for mut other in tx.identities_of_enrollment(enrollment.id)? {
+        // Other renewals that were begun and never used are worth nothing any more.
+        if other.id != new.id && matches!(other.state, IdentityState::Issued | IdentityState::Staged) {
+            crate::enrolling::revoke(tx, &mut other, new.issued_at, "another renewal was used")?;
+        }
     }
     new.state = IdentityState::Live;
     tx.identity_update(new)?;

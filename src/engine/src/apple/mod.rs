@@ -17,6 +17,7 @@ use crate::Engine;
 use crate::error::Error;
 use bellwether_apple::checkin::{Inbound, decode};
 use bellwether_apple::reply::PLIST_CONTENT_TYPE;
+use bellwether_model::SiteId;
 use secrecy::SecretString;
 
 /// A request to `/apple/mdm`, as the edge received it.
@@ -34,7 +35,7 @@ pub struct AppleRequest {
 }
 
 /// The answer. An empty body means exactly `Content-Length: 0`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct AppleReply {
     /// HTTP status: 200, 400, 403, 404, 410, 413, 500 or 503. Never 401.
     pub status: u16,
@@ -42,6 +43,13 @@ pub struct AppleReply {
     pub content_type: &'static str,
     /// A plist, or nothing.
     pub body: Vec<u8>,
+}
+
+impl std::fmt::Debug for AppleReply {
+    /// The body can hold PINs and tokens: its length only.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AppleReply({}, {} bytes)", self.status, self.body.len())
+    }
 }
 
 impl AppleReply {
@@ -87,14 +95,16 @@ impl Engine {
     /// Serves one check-in message or command report. Infallible: every error is already an answer.
     pub async fn apple_request(&self, request: AppleRequest) -> AppleReply {
         let source = request.source.clone();
-        match self.apple_served(request).await {
+        // Refusals are audited where the identity belongs; of strangers, in the default site.
+        let mut site = self.default_site;
+        match self.apple_served(request, &mut site).await {
             Ok(reply) => reply,
             Err(Refused::Malformed(reason)) => {
-                self.note_device_refusal(400, &reason, source.as_deref()).await;
+                self.note_device_refusal(site, 400, &reason, source.as_deref()).await;
                 AppleReply::status(400)
             }
             Err(Refused::Forbidden(reason)) => {
-                self.note_device_refusal(403, &reason, source.as_deref()).await;
+                self.note_device_refusal(site, 403, &reason, source.as_deref()).await;
                 AppleReply::status(403)
             }
             Err(Refused::Status(status, reason)) => {
@@ -111,8 +121,8 @@ impl Engine {
         }
     }
 
-    async fn apple_served(&self, request: AppleRequest) -> Result<AppleReply, Refused> {
-        let proven = self.identify(&request).await?;
+    async fn apple_served(&self, request: AppleRequest, site: &mut SiteId) -> Result<AppleReply, Refused> {
+        let proven = self.identify(&request, site).await?;
         let inbound = decode(&request.body, request.content_type.as_deref()).map_err(|e| {
             if matches!(e, bellwether_apple::Error::TooLarge { .. }) {
                 Refused::Status(413, e.to_string())

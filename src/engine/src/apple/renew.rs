@@ -41,7 +41,7 @@ impl Engine {
         for (site, enrollment) in fresh {
             // Another node, or this one before a restart, may have tried today.
             if self.first_try(site, enrollment, now).await? {
-                match self.queue_for_enrollment(site, enrollment, Intent::RenewIdentity).await {
+                match self.queue_for_enrollment(site, enrollment, Intent::RenewIdentity, None).await {
                     Ok(()) => queued += 1,
                     Err(error) => tracing::warn!(%error, %enrollment, "a renewal could not be queued"),
                 }

@@ -25,6 +25,8 @@ use secrecy::ExposeSecret as _;
 
 /// Why an enrollment ended when the device said that it erases itself.
 pub(super) const WIPED: &str = "wiped";
+/// Why it ended when the device said that it removed the enrollment profile.
+pub(super) const LEFT: &str = "left management";
 /// How often a poll looks for another command when the queue moved under it.
 const MAX_MOVES: usize = 6;
 /// The same, with commands that turned out to be impossible and were dropped on the way.
@@ -514,9 +516,11 @@ fn take_answer(tx: &mut Tx<'_>, poll: &Poll, incoming: &Incoming, rules: &QueueR
     }
     let returns =
         answered.command.as_ref().is_some_and(|c| c.guarantee == bellwether_model::Guarantee::AtMostOnce);
-    if incoming.wiped && !returns {
+    let left = incoming.reply.outcome == Outcome::Acknowledged
+        && answered.command.as_ref().is_some_and(|c| c.kind == "unenroll");
+    if (incoming.wiped && !returns) || left {
         let enrollment = tx.enrollment(poll.enrollment)?.ok_or(Error::NotFound("enrollment"))?;
-        enrolling::end(tx, enrollment, poll.now, WIPED)?;
+        enrolling::end(tx, enrollment, poll.now, if left { LEFT } else { WIPED })?;
         tx.audit_append(&poll.wiped)?;
         return Ok(true);
     }

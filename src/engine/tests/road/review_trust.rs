@@ -142,3 +142,62 @@ async fn an_aborted_new_enrollment_leaves_the_old_one() {
     house.later(30 * DAY);
     assert_eq!(old.put(&house, device::idle(&old.ids).unwrap()).await.status, 200);
 }
+
+#[tokio::test]
+async fn an_unused_renewal_dies_with_the_next_one() {
+    let house = house().await;
+    let (old, thief, _uuid) = renewed(&house).await;
+    // Somebody with the old key got a certificate and waits; the device itself renews again and uses it.
+    let id = house.device_id("UDID-1").await;
+    house.later(2 * DAY);
+    let first = old.idle(&house).await.unwrap();
+    old.ack(&house, &first.command_uuid, plist::Dictionary::new()).await;
+    house.send(id, Intent::RenewIdentity).await.unwrap();
+    let install = old.idle(&house).await.unwrap();
+    let payload = install.command.get("Payload").and_then(plist::Value::as_data).unwrap();
+    let details =
+        decode_enrollment_profile(&bellwether_certs::cms::strip_signature(payload).unwrap()).unwrap();
+    let key = KeyPair::generate_rsa2048().unwrap();
+    let Reply::Success(cert) = scep(&house, &details, &key, Wishes::default(), None).await else { panic!() };
+    let new = Mac { ids: old.ids.clone(), key, cert, topic: old.topic.clone(), ..mac("x") };
+    assert_eq!(new.put(&house, device::idle(&new.ids).unwrap()).await.status, 200);
+    assert_eq!(thief.put(&house, device::idle(&thief.ids).unwrap()).await.status, 403);
+}
+
+#[tokio::test]
+async fn an_acknowledged_unenroll_ends_the_enrollment_also_without_check_out() {
+    let house = house().await;
+    let mut mac = mac("UDID-1");
+    mac.enroll(&house, &house.invite(None).await).await;
+    mac.drain(&house).await;
+    let id = house.device_id("UDID-1").await;
+    house.send(id, Intent::Unenroll).await.unwrap();
+    assert_eq!(mac.drain(&house).await, ["RemoveProfile"]);
+    let state = async |house: &House| house.devices().await[0].enrollment.as_ref().unwrap().state;
+    assert_eq!(state(&house).await, EnrollmentState::Ended);
+    // It has not left after all: better to have it back than to lose it.
+    assert!(mac.idle(&house).await.is_none());
+    assert_eq!(state(&house).await, EnrollmentState::Active);
+}
+
+#[tokio::test]
+async fn bootstrap_tokens_belong_to_the_device_channel() {
+    use bellwether_apple::Opaque;
+    use bellwether_apple::checkin::{GetBootstrapToken, Message, SetBootstrapToken};
+    let house = house().await;
+    let mut mac = mac("UDID-1");
+    mac.enroll(&house, &house.invite(None).await).await;
+    let set = Message::SetBootstrapToken(SetBootstrapToken {
+        token: Some(Opaque::from("escrowed")),
+        awaiting_configuration: None,
+    });
+    let get = Message::GetBootstrapToken(GetBootstrapToken::default());
+    assert_eq!(mac.check_in(&house, &set).await.status, 200);
+    let reply = mac.check_in(&house, &get).await;
+    let text = String::from_utf8_lossy(&reply.body).replace(['\n', '\t'], "");
+    assert!(text.contains("<data>ZXNjcm93ZWQ=</data>"), "{text}");
+    let user = mac.ids.with_user("U-1").unwrap();
+    let as_user = Mac { ids: user, key: mac.key.clone(), cert: mac.cert.clone(), ..crate::support::mac("x") };
+    assert_eq!(as_user.check_in(&house, &get).await.status, 400);
+    assert_eq!(as_user.check_in(&house, &set).await.status, 400);
+}
