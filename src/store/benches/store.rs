@@ -1,13 +1,15 @@
 //! How many durable operations a second: enqueue and poll-with-answer, half and half, for 1, 16, 64 and 256 callers.
 //!
 //! `cargo bench -p bellwether-store` (SQLite); with `BELLWETHER_BENCH_POSTGRES_URL` (an empty database, a plain role)
-//! PostgreSQL too.
+//! PostgreSQL too. `--statements` writes every statement to standard error, and costs time.
 
 use bellwether_model::device::IdentityState;
 use bellwether_model::*;
 use bellwether_store::records::*;
 use bellwether_store::{PostgresUrl, Scope, Store, StoreConfig, StoreError};
+use diesel::connection::{InstrumentationEvent, set_default_instrumentation};
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -27,6 +29,9 @@ fn main() -> Outcome<()> {
         // `cargo test --all-targets` runs this file too, without the word.
         return Ok(());
     }
+    if std::env::args().any(|word| word == "--statements") {
+        set_default_instrumentation(|| Some(Box::new(count)))?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let folder = tempfile::tempdir()?;
     let sqlite = Store::open(StoreConfig::Sqlite { folder: folder.path().to_path_buf(), readers: 4 })?;
@@ -38,6 +43,17 @@ fn main() -> Outcome<()> {
         runtime.block_on(measure("PostgreSQL", &postgres))?;
     }
     Ok(())
+}
+
+static STATEMENTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Says every statement.
+fn count(event: InstrumentationEvent<'_>) {
+    if let InstrumentationEvent::StartQuery { query, .. } = event {
+        let number = STATEMENTS.fetch_add(1, Ordering::Relaxed);
+        let said = writeln!(std::io::stderr(), "{number}: {query}");
+        drop(said);
+    }
 }
 
 async fn measure(name: &str, store: &Store) -> Outcome<()> {

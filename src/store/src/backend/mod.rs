@@ -1,8 +1,11 @@
 //! The two databases behind one connection type, and what their errors mean.
 
+mod kept;
 pub(crate) mod migrate;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
+
+pub(crate) use kept::{AtMost, Run};
 
 use crate::StoreError;
 use diesel::result::{DatabaseErrorKind, Error};
@@ -16,6 +19,18 @@ pub(crate) enum Conn {
     /// SQLite.
     Sqlite(diesel::SqliteConnection),
 }
+
+/// Runs a query as the database's own. Through [`Conn`] diesel writes the text of a query anew on every run, three times,
+/// before it finds the prepared statement; this is for the queries that are run often.
+macro_rules! native {
+    ($conn:ident => $query:expr) => {
+        match $conn {
+            $crate::backend::Conn::Sqlite($conn) => $query,
+            $crate::backend::Conn::Postgres($conn) => $query,
+        }
+    };
+}
+pub(crate) use native;
 
 /// The rules whose violation has a meaning to callers: SQLite names columns, PostgreSQL the index.
 const RULES: &[(&str, &str)] = &[

@@ -2,7 +2,7 @@
 
 use super::Tx;
 use crate::StoreError;
-use crate::backend::Conn;
+use crate::backend::{Conn, Run as _};
 use crate::cell::{Cell, records, row};
 use crate::records::{AuditEntry, Checkpoint, Event};
 use crate::schema::{audit, audit_checkpoints, events};
@@ -118,7 +118,7 @@ impl Tx<'_> {
                     .filter(audit::position.is_null());
                 let rows = diesel::update(target)
                     .set((audit::position.eq(*position), audit::chain.eq(chain)))
-                    .execute(conn)?;
+                    .run(conn)?;
                 if rows != 1 {
                     return Err(StoreError::Conflict("audit_sealed_once".to_owned()));
                 }
@@ -157,7 +157,7 @@ impl Tx<'_> {
                     .filter(events::site_id.eq(site))
                     .filter(events::id.eq(id.raw()))
                     .filter(events::position.is_null());
-                if diesel::update(target).set(events::position.eq(*position)).execute(conn)? != 1 {
+                if diesel::update(target).set(events::position.eq(*position)).run(conn)? != 1 {
                     return Err(StoreError::Conflict("events_sealed_once".to_owned()));
                 }
             }
@@ -170,7 +170,7 @@ impl Tx<'_> {
         self.in_site("checkpoint_insert", |conn, site| {
             diesel::insert_into(audit_checkpoints::table)
                 .values(CheckpointRow::of(site, checkpoint))
-                .execute(conn)?;
+                .run(conn)?;
             Ok(())
         })
     }
@@ -234,7 +234,7 @@ fn append_audit(conn: &mut Conn, site: &[u8], entry: &AuditEntry) -> Result<(), 
     if entry.position.is_some() || entry.chain.is_some() {
         return Err(StoreError::Misuse("only the sealer gives audit entries a position"));
     }
-    diesel::insert_into(audit::table).values(AuditRow::of(site, entry)).execute(conn)?;
+    diesel::insert_into(audit::table).values(AuditRow::of(site, entry)).run(conn)?;
     Ok(())
 }
 
@@ -242,7 +242,7 @@ fn append_event(conn: &mut Conn, site: &[u8], event: &Event) -> Result<(), Store
     if event.position.is_some() {
         return Err(StoreError::Misuse("only the sealer gives events a position"));
     }
-    diesel::insert_into(events::table).values(EventRow::of(site, event)).execute(conn)?;
+    diesel::insert_into(events::table).values(EventRow::of(site, event)).run(conn)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Tx, found};
 use crate::StoreError;
-use crate::backend::Conn;
+use crate::backend::{Conn, Run as _, native};
 use crate::cell::{Cell, records, row};
 use crate::records::{Channel, Escrow};
 use crate::schema::{channels, escrow};
@@ -39,7 +39,7 @@ impl Tx<'_> {
     /// Site.
     pub fn channel_insert(&mut self, channel: &Channel) -> Result<(), StoreError> {
         self.in_site("channel_insert", |conn, site| {
-            diesel::insert_into(channels::table).values(ChannelRow::of(site, channel)).execute(conn)?;
+            diesel::insert_into(channels::table).values(ChannelRow::of(site, channel)).run(conn)?;
             Ok(())
         })
     }
@@ -52,7 +52,7 @@ impl Tx<'_> {
             row.last_seq = current.last_seq;
             let target =
                 channels::table.filter(channels::site_id.eq(site)).filter(channels::id.eq(channel.id.raw()));
-            found(diesel::update(target).set(row).execute(conn)?, "channel")
+            found(diesel::update(target).set(row).run(conn)?, "channel")
         })
     }
 
@@ -73,14 +73,14 @@ impl Tx<'_> {
         user_key: &str,
     ) -> Result<Option<Channel>, StoreError> {
         self.in_site("channel_find", |conn, site| {
-            let row = channels::table
+            let row = native!(conn => channels::table
                 .filter(channels::site_id.eq(site))
                 .filter(channels::enrollment_id.eq(enrollment.raw()))
                 .filter(channels::kind.eq(kind.raw()))
                 .filter(channels::user_key.eq(user_key))
                 .select(ChannelRow::as_select())
-                .first(conn)
-                .optional()?;
+                .get_result(conn))
+            .optional()?;
             row.map(ChannelRow::record).transpose()
         })
     }
@@ -107,9 +107,9 @@ impl Tx<'_> {
                 .filter(escrow::field.eq(&new.field));
             let rows = diesel::update(target)
                 .set((escrow::value.eq(&new.value), escrow::stored_at.eq(new.stored_at.0)))
-                .execute(conn)?;
+                .run(conn)?;
             if rows == 0 {
-                diesel::insert_into(escrow::table).values(EscrowRow::of(site, new)).execute(conn)?;
+                diesel::insert_into(escrow::table).values(EscrowRow::of(site, new)).run(conn)?;
             }
             Ok(())
         })
@@ -123,7 +123,7 @@ impl Tx<'_> {
                 .filter(escrow::enrollment_id.eq(enrollment.raw()))
                 .filter(escrow::field.eq(field))
                 .select(EscrowRow::as_select())
-                .first(conn)
+                .get_result(conn)
                 .optional()?;
             row.map(EscrowRow::record).transpose()
         })
@@ -148,18 +148,18 @@ impl Tx<'_> {
             let target = escrow::table
                 .filter(escrow::site_id.eq(site))
                 .filter(escrow::enrollment_id.eq(enrollment.raw()));
-            Ok(i64::try_from(diesel::delete(target).execute(conn)?).unwrap_or(i64::MAX))
+            Ok(i64::try_from(diesel::delete(target).run(conn)?).unwrap_or(i64::MAX))
         })
     }
 }
 
 /// A channel that must exist.
 pub(super) fn channel_row(conn: &mut Conn, site: &[u8], id: ChannelId) -> Result<ChannelRow, StoreError> {
-    channels::table
+    native!(conn => channels::table
         .filter(channels::site_id.eq(site))
         .filter(channels::id.eq(id.raw()))
         .select(ChannelRow::as_select())
-        .first(conn)
-        .optional()?
-        .ok_or(StoreError::NotFound("channel"))
+        .get_result(conn))
+    .optional()?
+    .ok_or(StoreError::NotFound("channel"))
 }

@@ -2,7 +2,7 @@
 
 use super::{Tx, after, found, limit};
 use crate::StoreError;
-use crate::backend::Conn;
+use crate::backend::{Conn, Run as _, native};
 use crate::cell::{Cell, records, row};
 use crate::records::{Device, DeviceFilter, Enrollment, Page};
 use crate::schema::{devices, enrollments, facts};
@@ -12,6 +12,8 @@ use bellwether_model::{
 };
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
+use diesel::upsert::excluded;
+use std::collections::BTreeMap;
 
 diesel::define_sql_function!(fn lower(text: Nullable<Text>) -> Nullable<Text>);
 
@@ -56,7 +58,7 @@ impl Tx<'_> {
     /// Site. One proven row per platform and hardware id; claims have their own.
     pub fn device_insert(&mut self, device: &Device) -> Result<(), StoreError> {
         self.in_site("device_insert", |conn, site| {
-            diesel::insert_into(devices::table).values(DeviceRow::of(site, device)).execute(conn)?;
+            diesel::insert_into(devices::table).values(DeviceRow::of(site, device)).run(conn)?;
             Ok(())
         })
     }
@@ -66,19 +68,19 @@ impl Tx<'_> {
         self.in_site("device_update", |conn, site| {
             let target =
                 devices::table.filter(devices::site_id.eq(site)).filter(devices::id.eq(device.id.raw()));
-            found(diesel::update(target).set(DeviceRow::of(site, device)).execute(conn)?, "device")
+            found(diesel::update(target).set(DeviceRow::of(site, device)).run(conn)?, "device")
         })
     }
 
     /// Site.
     pub fn device(&mut self, id: DeviceId) -> Result<Option<Device>, StoreError> {
         self.in_site("device", |conn, site| {
-            let row = devices::table
+            let row = native!(conn => devices::table
                 .filter(devices::site_id.eq(site))
                 .filter(devices::id.eq(id.raw()))
                 .select(DeviceRow::as_select())
-                .first(conn)
-                .optional()?;
+                .get_result(conn))
+            .optional()?;
             row.map(DeviceRow::record).transpose()
         })
     }
@@ -96,7 +98,7 @@ impl Tx<'_> {
                 .filter(devices::hardware_id.eq(hardware_id))
                 .filter(devices::claims_device_id.is_null())
                 .select(DeviceRow::as_select())
-                .first(conn)
+                .get_result(conn)
                 .optional()?;
             row.map(DeviceRow::record).transpose()
         })
@@ -162,10 +164,10 @@ impl Tx<'_> {
                 .filter(enrollments::site_id.eq(site))
                 .filter(enrollments::device_id.eq(enrollment.device_id.raw()))
                 .filter(enrollments::newest.eq(true));
-            diesel::update(older).set(enrollments::newest.eq(false)).execute(conn)?;
+            diesel::update(older).set(enrollments::newest.eq(false)).run(conn)?;
             diesel::insert_into(enrollments::table)
                 .values((EnrollmentRow::of(site, enrollment), enrollments::newest.eq(true)))
-                .execute(conn)?;
+                .run(conn)?;
             Ok(())
         })
     }
@@ -182,7 +184,7 @@ impl Tx<'_> {
             let target = enrollments::table
                 .filter(enrollments::site_id.eq(site))
                 .filter(enrollments::id.eq(enrollment.id.raw()));
-            diesel::update(target).set(row).execute(conn)?;
+            diesel::update(target).set(row).run(conn)?;
             if moved {
                 // An approved claim joins the proven device.
                 mark_newest(conn, site, &current.device_id)?;
@@ -220,7 +222,7 @@ impl Tx<'_> {
                 .filter(enrollments::device_id.eq(device.raw()))
                 .filter(living())
                 .select(EnrollmentRow::as_select())
-                .first(conn)
+                .get_result(conn)
                 .optional()?;
             row.map(EnrollmentRow::record).transpose()
         })
@@ -233,7 +235,7 @@ impl Tx<'_> {
                 .filter(enrollments::site_id.eq(site))
                 .filter(enrollments::device_id.eq(device.raw()))
                 .select(diesel::dsl::max(enrollments::epoch))
-                .first(conn)?;
+                .get_result(conn)?;
             Ok(last.unwrap_or(0).saturating_add(1))
         })
     }
@@ -259,7 +261,7 @@ impl Tx<'_> {
                     .filter(enrollments::site_id.eq(site.raw()))
                     .filter(enrollments::id.eq(id.raw()))
                     .filter(enrollments::last_seen_at.is_null().or(enrollments::last_seen_at.lt(at.0)));
-                diesel::update(target).set(enrollments::last_seen_at.eq(at.0)).execute(conn)?;
+                diesel::update(target).set(enrollments::last_seen_at.eq(at.0)).run(conn)?;
             }
             Ok(())
         })
@@ -267,33 +269,52 @@ impl Tx<'_> {
 
     /// Site. Only values that were reported later replace the stored ones.
     pub fn facts_put(&mut self, device: DeviceId, new: &[Fact]) -> Result<(), StoreError> {
+        use diesel::query_dsl::methods::FilterDsl as _;
         self.in_site("facts_put", |conn, site| {
+            // One statement must not meet a row twice: the same key again replaces what was said before it.
+            let mut last: BTreeMap<&str, &Fact> = BTreeMap::new();
             for fact in new {
-                let value = fact.value.to_string();
-                let key = || {
-                    facts::table
-                        .filter(facts::site_id.eq(site))
-                        .filter(facts::device_id.eq(device.raw()))
-                        .filter(facts::key.eq(&fact.key))
-                };
-                let known: Option<i64> = key().select(facts::reported_at).first(conn).optional()?;
-                match known {
-                    Some(at) if at > fact.reported_at.0 => {}
-                    Some(_) => {
-                        diesel::update(key())
-                            .set((facts::value.eq(value), facts::reported_at.eq(fact.reported_at.0)))
-                            .execute(conn)?;
-                    }
-                    None => {
+                let kept = last.entry(&fact.key).or_insert(fact);
+                if kept.reported_at <= fact.reported_at {
+                    *kept = fact;
+                }
+            }
+            let row = |fact: &Fact| {
+                (
+                    facts::site_id.eq(site.to_vec()),
+                    facts::device_id.eq(device.raw()),
+                    facts::key.eq(fact.key.clone()),
+                    facts::value.eq(fact.value.to_string()),
+                    facts::reported_at.eq(fact.reported_at.0),
+                )
+            };
+            let newer = || {
+                (facts::value.eq(excluded(facts::value)), facts::reported_at.eq(excluded(facts::reported_at)))
+            };
+            let id = (facts::site_id, facts::device_id, facts::key);
+            match conn {
+                Conn::Sqlite(_) => {
+                    for fact in last.values() {
                         diesel::insert_into(facts::table)
-                            .values((
-                                facts::site_id.eq(site),
-                                facts::device_id.eq(device.raw()),
-                                facts::key.eq(&fact.key),
-                                facts::value.eq(value),
-                                facts::reported_at.eq(fact.reported_at.0),
-                            ))
-                            .execute(conn)?;
+                            .values(row(fact))
+                            .on_conflict(id)
+                            .do_update()
+                            .set(newer())
+                            .filter(facts::reported_at.le(excluded(facts::reported_at)))
+                            .run(conn)?;
+                    }
+                }
+                // Every statement is a way to the server and back.
+                Conn::Postgres(pg) => {
+                    let rows: Vec<&Fact> = last.into_values().collect();
+                    for some in rows.chunks(500) {
+                        diesel::insert_into(facts::table)
+                            .values(some.iter().map(|fact| row(fact)).collect::<Vec<_>>())
+                            .on_conflict(id)
+                            .do_update()
+                            .set(newer())
+                            .filter(facts::reported_at.le(excluded(facts::reported_at)))
+                            .execute(pg)?;
                     }
                 }
             }
@@ -332,22 +353,22 @@ fn enrollment_row(
     site: &[u8],
     id: EnrollmentId,
 ) -> Result<Option<EnrollmentRow>, StoreError> {
-    Ok(enrollments::table
+    Ok(native!(conn => enrollments::table
         .filter(enrollments::site_id.eq(site))
         .filter(enrollments::id.eq(id.raw()))
         .select(EnrollmentRow::as_select())
-        .first(conn)
-        .optional()?)
+        .get_result(conn))
+    .optional()?)
 }
 
 fn mark_newest(conn: &mut Conn, site: &[u8], device: &[u8]) -> Result<(), StoreError> {
     let of_device =
         || enrollments::table.filter(enrollments::site_id.eq(site)).filter(enrollments::device_id.eq(device));
-    let last: Option<i32> = of_device().select(diesel::dsl::max(enrollments::epoch)).first(conn)?;
-    diesel::update(of_device()).set(enrollments::newest.eq(false)).execute(conn)?;
+    let last: Option<i32> = of_device().select(diesel::dsl::max(enrollments::epoch)).get_result(conn)?;
+    diesel::update(of_device()).set(enrollments::newest.eq(false)).run(conn)?;
     if let Some(epoch) = last {
         let target = of_device().filter(enrollments::epoch.eq(epoch));
-        diesel::update(target).set(enrollments::newest.eq(true)).execute(conn)?;
+        diesel::update(target).set(enrollments::newest.eq(true)).run(conn)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::devices::EnrollmentRow;
 use super::{Tx, found};
 use crate::StoreError;
+use crate::backend::{Run as _, native};
 use crate::cell::{Cell, records, row};
 use crate::records::{Identity, KnownIdentity};
 use crate::schema::{enrollments, identities};
@@ -35,7 +36,7 @@ impl Tx<'_> {
     /// Site. Recorded before the certificate leaves. The fingerprint is unique over the server.
     pub fn identity_insert(&mut self, identity: &Identity) -> Result<(), StoreError> {
         self.in_site("identity_insert", |conn, site| {
-            diesel::insert_into(identities::table).values(IdentityRow::of(site, identity)).execute(conn)?;
+            diesel::insert_into(identities::table).values(IdentityRow::of(site, identity)).run(conn)?;
             Ok(())
         })
     }
@@ -47,7 +48,7 @@ impl Tx<'_> {
                 .filter(identities::site_id.eq(site))
                 .filter(identities::id.eq(id.raw()))
                 .select(IdentityRow::as_select())
-                .first(conn)
+                .get_result(conn)
                 .optional()?;
             row.map(IdentityRow::record).transpose()
         })
@@ -66,7 +67,7 @@ impl Tx<'_> {
                     identities::revoked_at.eq(identity.revoked_at.raw()),
                     identities::revoked_reason.eq(&identity.revoked_reason),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             found(rows, "identity")
         })
     }
@@ -114,7 +115,7 @@ impl Tx<'_> {
     /// System. Everything the device edge must know about a certificate: two unique look-ups in one query.
     pub fn known_identity(&mut self, fingerprint: &[u8]) -> Result<Option<KnownIdentity>, StoreError> {
         self.in_system("known_identity", |conn| {
-            let row: Option<(IdentityRow, Option<EnrollmentRow>)> = identities::table
+            let row: Option<(IdentityRow, Option<EnrollmentRow>)> = native!(conn => identities::table
                 .left_join(
                     enrollments::table.on(enrollments::site_id
                         .nullable()
@@ -123,8 +124,8 @@ impl Tx<'_> {
                 )
                 .filter(identities::fingerprint.eq(fingerprint))
                 .select((IdentityRow::as_select(), Option::<EnrollmentRow>::as_select()))
-                .first(conn)
-                .optional()?;
+                .get_result(conn))
+            .optional()?;
             row.map(|(identity, enrollment)| {
                 Ok(KnownIdentity {
                     site_id: SiteId::cooked(identity.site_id.clone())?,

@@ -2,6 +2,7 @@
 
 use super::{Tx, before, found, limit};
 use crate::StoreError;
+use crate::backend::Run as _;
 use crate::cell::{Cell, records, row};
 use crate::records::{Challenge, Invitation, Page};
 use crate::schema::{challenges, invitations};
@@ -49,9 +50,7 @@ impl Tx<'_> {
     /// Site. Both hashes are unique over the server.
     pub fn invitation_insert(&mut self, invitation: &Invitation) -> Result<(), StoreError> {
         self.in_site("invitation_insert", |conn, site| {
-            diesel::insert_into(invitations::table)
-                .values(InvitationRow::of(site, invitation))
-                .execute(conn)?;
+            diesel::insert_into(invitations::table).values(InvitationRow::of(site, invitation)).run(conn)?;
             Ok(())
         })
     }
@@ -96,7 +95,7 @@ impl Tx<'_> {
                     invitations::closed_at.eq(invitation.closed_at.raw()),
                     invitations::enrollment_id.eq(invitation.enrollment_id.raw()),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             found(rows, "invitation")
         })
     }
@@ -136,9 +135,8 @@ impl Tx<'_> {
         self.in_site("invitation_attempt", |conn, site| {
             let target =
                 invitations::table.filter(invitations::site_id.eq(site)).filter(invitations::id.eq(id.raw()));
-            let rows = diesel::update(target)
-                .set(invitations::attempts.eq(invitations::attempts + 1))
-                .execute(conn)?;
+            let rows =
+                diesel::update(target).set(invitations::attempts.eq(invitations::attempts + 1)).run(conn)?;
             found(rows, "invitation")?;
             let target =
                 invitations::table.filter(invitations::site_id.eq(site)).filter(invitations::id.eq(id.raw()));
@@ -149,7 +147,7 @@ impl Tx<'_> {
     /// Site. The secret's hash is unique over the server.
     pub fn challenge_insert(&mut self, challenge: &Challenge) -> Result<(), StoreError> {
         self.in_site("challenge_insert", |conn, site| {
-            diesel::insert_into(challenges::table).values(ChallengeRow::of(site, challenge)).execute(conn)?;
+            diesel::insert_into(challenges::table).values(ChallengeRow::of(site, challenge)).run(conn)?;
             Ok(())
         })
     }
@@ -181,7 +179,7 @@ impl Tx<'_> {
                     challenges::enrollment_id.eq(challenge.enrollment_id.raw()),
                     challenges::expires_at.eq(challenge.expires_at.0),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             found(rows, "challenge")
         })
     }

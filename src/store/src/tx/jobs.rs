@@ -2,6 +2,7 @@
 
 use super::{Tx, before, found, limit};
 use crate::StoreError;
+use crate::backend::Run as _;
 use crate::cell::{Cell, records, row};
 use crate::records::{Job, Page};
 use crate::schema::jobs;
@@ -24,7 +25,7 @@ impl Tx<'_> {
     /// Site.
     pub fn job_insert(&mut self, job: &Job) -> Result<(), StoreError> {
         self.in_site("job_insert", |conn, site| {
-            diesel::insert_into(jobs::table).values(JobRow::of(site, job)).execute(conn)?;
+            diesel::insert_into(jobs::table).values(JobRow::of(site, job)).run(conn)?;
             Ok(())
         })
     }
@@ -72,7 +73,7 @@ impl Tx<'_> {
                     jobs::refused.eq(refused),
                     jobs::finished_at.eq(finished_at.raw()),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             found(rows, "job")
         })
     }

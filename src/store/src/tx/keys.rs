@@ -2,6 +2,7 @@
 
 use super::Tx;
 use crate::StoreError;
+use crate::backend::Run as _;
 use crate::cell::Cell;
 use crate::records::ApiKey;
 use crate::schema::api_keys;
@@ -44,7 +45,7 @@ impl Tx<'_> {
                     api_keys::revoked_at.eq(key.revoked_at.raw()),
                     api_keys::last_used_at.eq(key.last_used_at.raw()),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             Ok(())
         })
     }
@@ -52,7 +53,8 @@ impl Tx<'_> {
     /// System.
     pub fn api_key_by_hash(&mut self, hash: &[u8]) -> Result<Option<ApiKey>, StoreError> {
         self.in_system("api_key_by_hash", |conn| {
-            let row: Option<Row> = api_keys::table.filter(api_keys::hash.eq(hash)).first(conn).optional()?;
+            let row: Option<Row> =
+                api_keys::table.filter(api_keys::hash.eq(hash)).get_result(conn).optional()?;
             row.map(record).transpose()
         })
     }
@@ -70,7 +72,7 @@ impl Tx<'_> {
         self.in_system("api_key_revoke", |conn| {
             let target =
                 api_keys::table.filter(api_keys::id.eq(id.raw())).filter(api_keys::revoked_at.is_null());
-            Ok(diesel::update(target).set(api_keys::revoked_at.eq(at.0)).execute(conn)? == 1)
+            Ok(diesel::update(target).set(api_keys::revoked_at.eq(at.0)).run(conn)? == 1)
         })
     }
 
@@ -80,7 +82,7 @@ impl Tx<'_> {
             let target = api_keys::table
                 .filter(api_keys::id.eq(id.raw()))
                 .filter(api_keys::last_used_at.is_null().or(api_keys::last_used_at.lt(at.0)));
-            diesel::update(target).set(api_keys::last_used_at.eq(at.0)).execute(conn)?;
+            diesel::update(target).set(api_keys::last_used_at.eq(at.0)).run(conn)?;
             Ok(())
         })
     }

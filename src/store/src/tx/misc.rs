@@ -41,8 +41,8 @@ impl Tx<'_> {
     /// System. Forgets answers stored before; how many.
     pub fn idempotent_purge(&mut self, before: Timestamp) -> Result<i64, StoreError> {
         self.in_system("idempotent_purge", |conn| {
-            let rows = diesel::delete(idempotency::table.filter(idempotency::created_at.lt(before.0)))
-                .run(conn)?;
+            let rows =
+                diesel::delete(idempotency::table.filter(idempotency::created_at.lt(before.0))).run(conn)?;
             Ok(i64::try_from(rows).unwrap_or(i64::MAX))
         })
     }
@@ -52,7 +52,7 @@ impl Tx<'_> {
         self.run(|conn| {
             let target = || rates::table.filter(rates::bucket.eq(bucket));
             let known: Option<(i64, i32)> =
-                target().select((rates::window_start, rates::count)).first(conn).optional()?;
+                target().select((rates::window_start, rates::count)).get_result(conn).optional()?;
             match known {
                 // A window that begins in the future was opened before the clock was set back: it is over too.
                 Some((start, count)) if start <= now.0 && now.0 < start.saturating_add(window_ms) => {
@@ -82,7 +82,7 @@ impl Tx<'_> {
             let known: Option<(i64, i32)> = rates::table
                 .filter(rates::bucket.eq(bucket))
                 .select((rates::window_start, rates::count))
-                .first(conn)
+                .get_result(conn)
                 .optional()?;
             Ok(match known {
                 Some((start, count)) if start <= now.0 && now.0 < start.saturating_add(window_ms) => count,
@@ -116,7 +116,7 @@ impl Tx<'_> {
             let until = now.plus(ttl_ms).0;
             let target = || leases::table.filter(leases::name.eq(name));
             let known: Option<(String, i64)> =
-                target().select((leases::holder, leases::expires_at)).first(conn).optional()?;
+                target().select((leases::holder, leases::expires_at)).get_result(conn).optional()?;
             match known {
                 Some((owner, expires_at)) if owner != holder && expires_at > now.0 => Ok(false),
                 Some(_) => {
@@ -151,7 +151,7 @@ impl Tx<'_> {
 
 fn stored_answer(conn: &mut Conn, key_hash: &[u8]) -> Result<Option<Idempotent>, StoreError> {
     let row: Option<Row> =
-        idempotency::table.filter(idempotency::key_hash.eq(key_hash)).first(conn).optional()?;
+        idempotency::table.filter(idempotency::key_hash.eq(key_hash)).get_result(conn).optional()?;
     Ok(row.map(|(key_hash, request_hash, status, body, created_at)| Idempotent {
         key_hash,
         request_hash,

@@ -2,6 +2,7 @@
 
 use super::Tx;
 use crate::StoreError;
+use crate::backend::Run as _;
 use crate::cell::{records, row};
 use crate::records::PushCert;
 use crate::schema::push_certs;
@@ -28,13 +29,13 @@ impl Tx<'_> {
                     .filter(push_certs::site_id.eq(site))
                     .filter(push_certs::topic.eq(&cert.topic))
             };
-            let known: Option<i32> = target().select(push_certs::version).first(conn).optional()?;
+            let known: Option<i32> = target().select(push_certs::version).get_result(conn).optional()?;
             let mut row = PushCertRow::of(site, cert);
             row.version = known.unwrap_or(0).saturating_add(1);
             let version = row.version;
             match known {
-                Some(_) => diesel::update(target()).set(row).execute(conn)?,
-                None => diesel::insert_into(push_certs::table).values(row).execute(conn)?,
+                Some(_) => diesel::update(target()).set(row).run(conn)?,
+                None => diesel::insert_into(push_certs::table).values(row).run(conn)?,
             };
             Ok(version)
         })

@@ -2,6 +2,7 @@
 
 use super::{Tx, after, limit};
 use crate::StoreError;
+use crate::backend::Run as _;
 use crate::cell::{Cell, records, row};
 use crate::records::{Authority, Page, Person, Site};
 use crate::schema::{authorities, people, server_settings, site_settings, sites};
@@ -40,7 +41,7 @@ impl Tx<'_> {
                     sites::wrapped_key.eq(&site.wrapped_key),
                     sites::created_at.eq(site.created_at.0),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             Ok(())
         })
     }
@@ -74,7 +75,7 @@ impl Tx<'_> {
         if !self.server_setting_insert_if_absent(key, value)? {
             self.in_system("server_setting_put", |conn| {
                 let found = server_settings::table.filter(server_settings::key.eq(key));
-                diesel::update(found).set(server_settings::value.eq(value)).execute(conn)?;
+                diesel::update(found).set(server_settings::value.eq(value)).run(conn)?;
                 Ok(())
             })?;
         }
@@ -89,7 +90,7 @@ impl Tx<'_> {
         self.in_system("server_setting_insert_if_absent", |conn| {
             diesel::insert_into(server_settings::table)
                 .values((server_settings::key.eq(key), server_settings::value.eq(value)))
-                .execute(conn)?;
+                .run(conn)?;
             Ok(true)
         })
     }
@@ -110,14 +111,14 @@ impl Tx<'_> {
             let found = site_settings::table
                 .filter(site_settings::site_id.eq(site))
                 .filter(site_settings::key.eq(key));
-            if diesel::update(found).set(site_settings::value.eq(value)).execute(conn)? == 0 {
+            if diesel::update(found).set(site_settings::value.eq(value)).run(conn)? == 0 {
                 diesel::insert_into(site_settings::table)
                     .values((
                         site_settings::site_id.eq(site),
                         site_settings::key.eq(key),
                         site_settings::value.eq(value),
                     ))
-                    .execute(conn)?;
+                    .run(conn)?;
             }
             Ok(())
         })
@@ -126,9 +127,7 @@ impl Tx<'_> {
     /// System. A device CA for a site. Its id is unique over the server: it stands in URLs.
     pub fn authority_insert(&mut self, site: SiteId, authority: &Authority) -> Result<(), StoreError> {
         self.in_named_site("authority_insert", site, |conn, site| {
-            diesel::insert_into(authorities::table)
-                .values(AuthorityRow::of(site, authority))
-                .execute(conn)?;
+            diesel::insert_into(authorities::table).values(AuthorityRow::of(site, authority)).run(conn)?;
             Ok(())
         })
     }
@@ -175,7 +174,7 @@ impl Tx<'_> {
         self.in_site("person_insert", |conn, site| {
             let mut row = PersonRow::of(site, person);
             row.account = row.account.to_lowercase();
-            diesel::insert_into(people::table).values(row).execute(conn)?;
+            diesel::insert_into(people::table).values(row).run(conn)?;
             Ok(())
         })
     }

@@ -3,6 +3,7 @@
 use super::channels::{ChannelRow, channel_row};
 use super::{Tx, found};
 use crate::StoreError;
+use crate::backend::Run as _;
 use crate::cell::Cell;
 use crate::records::{DueWake, WakeResult};
 use crate::schema::{channels, enrollments};
@@ -22,7 +23,7 @@ impl Tx<'_> {
             if row.wake_due_at != Some(earliest) {
                 let target =
                     channels::table.filter(channels::site_id.eq(site)).filter(channels::id.eq(channel.raw()));
-                diesel::update(target).set(channels::wake_due_at.eq(earliest)).execute(conn)?;
+                diesel::update(target).set(channels::wake_due_at.eq(earliest)).run(conn)?;
             }
             Ok(true)
         })
@@ -76,7 +77,7 @@ impl Tx<'_> {
                     channels::wake_note.eq(&result.note),
                     channels::push_dead.eq(dead),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             found(rows, "channel")
         })
     }

@@ -1,8 +1,8 @@
 //! What a device said about a part.
 
-use super::{PartRow, close_if_done, command_row, settle};
+use super::{CommandRow, PartRow, close_if_done, settle};
 use crate::StoreError;
-use crate::backend::Conn;
+use crate::backend::{Conn, Run as _, native};
 use crate::cell::Cell;
 use crate::records::{Answered, QueueRules, Reply};
 use crate::schema::{commands, delivery_parts, enrollments, parts};
@@ -27,15 +27,10 @@ impl Tx<'_> {
         rules: &QueueRules,
     ) -> Result<Answered, StoreError> {
         self.in_site("answer", |conn, site| {
-            let part = parts::table
-                .filter(parts::site_id.eq(site))
-                .filter(parts::id.eq(part.raw()))
-                .select(PartRow::as_select())
-                .first(conn)
-                .optional()?;
-            let Some(part) = part else { return Ok(UNKNOWN) };
-            let Some(command) = command_row(conn, site, &part.command_id)? else { return Ok(UNKNOWN) };
-            if command.channel_id != channel.raw() || is_over(conn, site, &command.enrollment_id)? {
+            let Some((part, mut command, enrollment)) = addressed(conn, site, part)? else {
+                return Ok(UNKNOWN);
+            };
+            if command.channel_id != channel.raw() || enrollment == "ended" {
                 return Ok(UNKNOWN);
             }
             let before = CommandState::cooked(command.state.clone())?;
@@ -50,23 +45,33 @@ impl Tx<'_> {
                 await_outcome(conn, site, &part.command_id, now.plus(rules.accepted_for))?;
             }
             let note = note(reply, not_now);
-            settle(conn, site, &command, before, Some(&note), now)?;
+            settle(conn, site, &mut command, before, Some(&note), now)?;
             close_if_done(conn, site, &channel.raw(), "answered", now)?;
-            let command =
-                command_row(conn, site, &part.command_id)?.map(super::CommandRow::record).transpose()?;
-            Ok(Answered { verdict, command, before: Some(before), request })
+            Ok(Answered { verdict, command: Some(command.record()?), before: Some(before), request })
         })
     }
 }
 
-fn is_over(conn: &mut Conn, site: &[u8], enrollment: &[u8]) -> Result<bool, StoreError> {
-    let state: Option<String> = enrollments::table
-        .filter(enrollments::site_id.eq(site))
-        .filter(enrollments::id.eq(enrollment))
-        .select(enrollments::state)
-        .first(conn)
-        .optional()?;
-    Ok(state.is_none_or(|state| state == "ended"))
+/// A part with its command and the state of their enrollment.
+fn addressed(
+    conn: &mut Conn,
+    site: &[u8],
+    part: PartId,
+) -> Result<Option<(PartRow, CommandRow, String)>, StoreError> {
+    Ok(native!(conn => parts::table
+        .inner_join(
+            commands::table.on(commands::site_id.eq(parts::site_id).and(commands::id.eq(parts::command_id))),
+        )
+        .inner_join(
+            enrollments::table.on(enrollments::site_id
+                .eq(commands::site_id)
+                .and(enrollments::id.eq(commands::enrollment_id))),
+        )
+        .filter(parts::site_id.eq(site))
+        .filter(parts::id.eq(part.raw()))
+        .select((PartRow::as_select(), CommandRow::as_select(), enrollments::state))
+        .get_result(conn))
+    .optional()?)
 }
 
 /// Writes the answer to the part and its delivery; how often it has said NotNow.
@@ -97,13 +102,13 @@ fn move_part(
             parts::error.eq(&reply.error),
             parts::finished_at.eq(state.is_terminal().then_some(now.0)),
         ))
-        .execute(conn)?;
+        .run(conn)?;
     // Every delivery that carried it, the overtaken ones too.
     let target = delivery_parts::table
         .filter(delivery_parts::site_id.eq(site))
         .filter(delivery_parts::part_id.eq(&part.id))
         .filter(delivery_parts::answered_at.is_null());
-    diesel::update(target).set(delivery_parts::answered_at.eq(now.0)).execute(conn)?;
+    diesel::update(target).set(delivery_parts::answered_at.eq(now.0)).run(conn)?;
     Ok(not_now)
 }
 
@@ -118,7 +123,7 @@ fn await_outcome(
         .filter(commands::site_id.eq(site))
         .filter(commands::id.eq(command))
         .filter(commands::ends_at.lt(deadline.0));
-    diesel::update(target).set(commands::ends_at.eq(deadline.0)).execute(conn)?;
+    diesel::update(target).set(commands::ends_at.eq(deadline.0)).run(conn)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::{CommandRow, PartRow, open_delivery, unanswered};
 use crate::StoreError;
-use crate::backend::Conn;
+use crate::backend::{AtMost as _, Conn, native};
 use crate::cell::Cell;
 use crate::records::{Peek, QueueRules};
 use crate::schema::{channels, commands, enrollments, parts};
@@ -87,16 +87,15 @@ fn is_emergency(command: &CommandRow) -> bool {
 
 /// Q10, Q11: only an enabled channel of an active enrollment is offered anything.
 fn takes_commands(conn: &mut Conn, site: &[u8], channel: ChannelId) -> Result<bool, StoreError> {
-    let row: Option<(bool, String)> =
-        channels::table
+    let row: Option<(bool, String)> = native!(conn => channels::table
             .inner_join(enrollments::table.on(
                 enrollments::site_id.eq(channels::site_id).and(enrollments::id.eq(channels::enrollment_id)),
             ))
             .filter(channels::site_id.eq(site))
             .filter(channels::id.eq(channel.raw()))
             .select((channels::enabled, enrollments::state))
-            .first(conn)
-            .optional()?;
+            .get_result(conn))
+    .optional()?;
     Ok(row.is_some_and(|(enabled, state)| enabled && state == "active"))
 }
 
@@ -149,12 +148,11 @@ fn next(
     let mut offer: Sent = Vec::new();
     let mut place = (-1, -1);
     loop {
-        let waiting: Vec<(Vec<u8>, Option<i32>, i64, String)> =
-            pending(site.to_vec(), channel.raw(), now, place.0, place.1)
+        let waiting: Vec<(Vec<u8>, Option<i32>, i64, String)> = native!(conn => pending(site.to_vec(), channel.raw(), now, place.0, place.1)
                 .order((commands::pending_lane, commands::seq))
-                .limit(STRIDE)
                 .select((commands::id, commands::pending_lane, commands::seq, commands::guarantee))
-                .load(conn)?;
+                .at_most::<STRIDE>()
+                .load(conn))?;
         let Some((_, Some(lane), seq, _)) = waiting.last() else { return Ok(offer) };
         place = (*lane, *seq);
         for (id, _, _, guarantee) in waiting {
@@ -165,12 +163,10 @@ fn next(
                 Guarantee::UntilAnswered => (rules.max_sends, now.saturating_sub(rules.park_for)),
             };
             let also = if peek.skip_not_now { "queued" } else { "not-now" };
-            let parts: Vec<PartRow> =
-                offerable(site.to_vec(), id.clone(), now, also.to_owned(), sends, since, not_this.clone())
+            let parts: Vec<PartRow> = native!(conn => offerable(site.to_vec(), id.clone(), now, also.to_owned(), sends, since, not_this.clone())
                     .order(parts::ordinal)
-                    .limit(limit)
                     .select(PartRow::as_select())
-                    .load(conn)?;
+                    .load(conn))?;
             for part in parts {
                 if let Some(command) = super::command_row(conn, site, &id)? {
                     offer.push((command, part));

@@ -2,7 +2,7 @@
 
 use super::{CommandRow, close_if_done, command_row, settle};
 use crate::StoreError;
-use crate::backend::Conn;
+use crate::backend::{Conn, Run as _};
 use crate::cell::Cell;
 use crate::records::Cancelled;
 use crate::schema::{channels, commands, deliveries, delivery_parts, parts};
@@ -14,7 +14,9 @@ impl Tx<'_> {
     /// Site. Cancels if and only if nothing of it was handed over (Q12).
     pub fn command_cancel(&mut self, id: CommandId, now: Timestamp) -> Result<Cancelled, StoreError> {
         self.in_site("command_cancel", |conn, site| {
-            let Some(command) = command_row(conn, site, &id.raw())? else { return Ok(Cancelled::NotFound) };
+            let Some(mut command) = command_row(conn, site, &id.raw())? else {
+                return Ok(Cancelled::NotFound);
+            };
             let state = CommandState::cooked(command.state.clone())?;
             if state.is_terminal() {
                 return Ok(Cancelled::AlreadyOver(state));
@@ -22,7 +24,7 @@ impl Tx<'_> {
             if command.first_sent_at.is_some() {
                 return Ok(Cancelled::AlreadySent(state));
             }
-            end(conn, site, &command, PartState::Cancelled, "cancelled before it was sent", now)?;
+            end(conn, site, &mut command, PartState::Cancelled, "cancelled before it was sent", now)?;
             Ok(Cancelled::Done)
         })
     }
@@ -31,11 +33,11 @@ impl Tx<'_> {
     /// parts already answered stays.
     pub fn command_give_up(&mut self, id: CommandId, now: Timestamp, note: &str) -> Result<bool, StoreError> {
         self.in_site("command_give_up", |conn, site| {
-            let Some(command) = command_row(conn, site, &id.raw())? else { return Ok(false) };
+            let Some(mut command) = command_row(conn, site, &id.raw())? else { return Ok(false) };
             if CommandState::cooked(command.state.clone())?.is_terminal() {
                 return Ok(false);
             }
-            end(conn, site, &command, PartState::Cancelled, note, now)?;
+            end(conn, site, &mut command, PartState::Cancelled, note, now)?;
             Ok(true)
         })
     }
@@ -52,7 +54,7 @@ impl Tx<'_> {
                     commands::state.eq(CommandState::Queued.raw()),
                     commands::note.eq("waits for the device to call"),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             Ok(rows == 1)
         })
     }
@@ -76,7 +78,7 @@ impl Tx<'_> {
             let mut left = limit.clamp(1, 500);
             let mut ended = 0;
             for channel in of_enrollment {
-                let rows: Vec<CommandRow> = commands::table
+                let mut rows: Vec<CommandRow> = commands::table
                     .filter(commands::site_id.eq(site))
                     .filter(commands::channel_id.eq(&channel))
                     .filter(commands::pending_lane.is_not_null())
@@ -84,7 +86,7 @@ impl Tx<'_> {
                     .limit(left)
                     .select(CommandRow::as_select())
                     .load(conn)?;
-                for command in &rows {
+                for command in &mut rows {
                     end(conn, site, command, PartState::Superseded, note, now)?;
                     left -= 1;
                     ended += 1;
@@ -109,7 +111,7 @@ impl Tx<'_> {
                 .select(CommandRow::as_select())
                 .load(conn)?;
             let mut ended = Vec::new();
-            for command in rows {
+            for mut command in rows {
                 let note = if command.first_sent_at.is_none() {
                     "its time ran out before the device called; it was never sent"
                 } else if command.state == CommandState::Accepted.as_str() {
@@ -118,7 +120,7 @@ impl Tx<'_> {
                     "sent, and not answered in time: outcome unknown"
                 };
                 let site = command.site_id.clone();
-                end(conn, &site, &command, PartState::Expired, note, now)?;
+                end(conn, &site, &mut command, PartState::Expired, note, now)?;
                 ended.push((SiteId::cooked(site)?, CommandId::cooked(command.id)?));
             }
             Ok(ended)
@@ -148,7 +150,7 @@ impl Tx<'_> {
 fn end(
     conn: &mut Conn,
     site: &[u8],
-    command: &CommandRow,
+    command: &mut CommandRow,
     how: PartState,
     note: &str,
     now: Timestamp,
@@ -159,7 +161,7 @@ fn end(
         .filter(parts::finished_at.is_null());
     diesel::update(target)
         .set((parts::state.eq(how.raw()), parts::finished_at.eq(now.0), parts::not_before.eq(None::<i64>)))
-        .execute(conn)?;
+        .run(conn)?;
     let fallback = match how {
         PartState::Cancelled => CommandState::Cancelled,
         PartState::Superseded => CommandState::Superseded,
@@ -182,7 +184,7 @@ fn purge(conn: &mut Conn, site: &[u8], command: &[u8]) -> Result<(), StoreError>
         .distinct()
         .load(conn)?;
     let target = commands::table.filter(commands::site_id.eq(site)).filter(commands::id.eq(command));
-    diesel::delete(target).execute(conn)?;
+    diesel::delete(target).run(conn)?;
     for delivery in carried {
         let others: i64 = delivery_parts::table
             .filter(delivery_parts::site_id.eq(site))
@@ -192,7 +194,7 @@ fn purge(conn: &mut Conn, site: &[u8], command: &[u8]) -> Result<(), StoreError>
         if others == 0 {
             let target =
                 deliveries::table.filter(deliveries::site_id.eq(site)).filter(deliveries::id.eq(&delivery));
-            diesel::delete(target).execute(conn)?;
+            diesel::delete(target).run(conn)?;
         }
     }
     Ok(())

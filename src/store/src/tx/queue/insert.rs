@@ -1,6 +1,7 @@
 //! Accepting commands.
 
 use crate::StoreError;
+use crate::backend::Run as _;
 use crate::cell::Cell;
 use crate::records::{Command, Inserted, NewCommand, Part};
 use crate::schema::{channels, commands, enrollments, parts};
@@ -21,7 +22,7 @@ impl Tx<'_> {
                 .filter(channels::id.eq(new.channel_id.raw()));
             // The update locks the channel's row on PostgreSQL: sequence numbers follow the order of commits.
             let rows =
-                diesel::update(channel).set(channels::last_seq.eq(channels::last_seq + 1)).execute(conn)?;
+                diesel::update(channel).set(channels::last_seq.eq(channels::last_seq + 1)).run(conn)?;
             found(rows, "channel")?;
             let channel = channel_row(conn, site, new.channel_id)?;
             if channel.enrollment_id != new.enrollment_id.raw() {
@@ -31,7 +32,7 @@ impl Tx<'_> {
                 .filter(enrollments::site_id.eq(site))
                 .filter(enrollments::id.eq(new.enrollment_id.raw()))
                 .select((enrollments::device_id, enrollments::state))
-                .first(conn)?;
+                .get_result(conn)?;
             if EnrollmentState::cooked(state)? == EnrollmentState::Ended {
                 return Err(StoreError::Conflict("enrollment_over".to_owned()));
             }
@@ -41,7 +42,7 @@ impl Tx<'_> {
                     .filter(commands::channel_id.eq(new.channel_id.raw()))
                     .filter(commands::waiting_key.eq(key))
                     .select(commands::id)
-                    .first(conn)
+                    .get_result(conn)
                     .optional()?;
                 if let Some(same) = same {
                     return Ok(Inserted::Coalesced(CommandId::cooked(same)?));
@@ -56,10 +57,10 @@ impl Tx<'_> {
                     commands::pending_lane.eq(Some(new.lane.rank())),
                     commands::ends_at.eq(new.expires_at.0),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             for (ordinal, (id, request)) in (0_i32..).zip(&new.parts) {
                 let part = planned(new.id, *id, ordinal, request);
-                diesel::insert_into(parts::table).values(PartRow::of(site, &part)).execute(conn)?;
+                diesel::insert_into(parts::table).values(PartRow::of(site, &part)).run(conn)?;
             }
             Ok(Inserted::New(seq))
         })

@@ -2,6 +2,7 @@
 
 use super::{CommandRow, PartRow, command_row};
 use crate::StoreError;
+use crate::backend::native;
 use crate::cell::{Cell, records};
 use crate::records::{Command, CommandFilter, Page, Part, QueueStats};
 use crate::schema::{commands, deliveries, parts};
@@ -33,12 +34,12 @@ impl Tx<'_> {
     /// Site.
     pub fn part(&mut self, id: PartId) -> Result<Option<Part>, StoreError> {
         self.in_site("part", |conn, site| {
-            let row = parts::table
+            let row = native!(conn => parts::table
                 .filter(parts::site_id.eq(site))
                 .filter(parts::id.eq(id.raw()))
                 .select(PartRow::as_select())
-                .first(conn)
-                .optional()?;
+                .get_result(conn))
+            .optional()?;
             row.map(PartRow::record).transpose()
         })
     }
@@ -70,12 +71,12 @@ impl Tx<'_> {
     /// Site. Commands of a channel that are not over, held and accepted ones too.
     pub fn pending_count(&mut self, channel: ChannelId) -> Result<i64, StoreError> {
         self.in_site("pending_count", |conn, site| {
-            Ok(commands::table
+            Ok(native!(conn => commands::table
                 .filter(commands::site_id.eq(site))
                 .filter(commands::channel_id.eq(channel.raw()))
                 .filter(commands::pending_lane.is_not_null())
                 .count()
-                .get_result(conn)?)
+                .get_result(conn))?)
         })
     }
 
@@ -90,7 +91,7 @@ impl Tx<'_> {
             let oldest: Option<i64> = commands::table
                 .filter(commands::pending_lane.is_not_null())
                 .select(diesel::dsl::min(commands::created_at))
-                .first(conn)?;
+                .get_result(conn)?;
             let open_deliveries: i64 =
                 deliveries::table.filter(deliveries::closed_at.is_null()).count().get_result(conn)?;
             let mut waiting = states

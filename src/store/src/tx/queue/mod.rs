@@ -11,7 +11,7 @@ mod lists;
 mod offers;
 
 use crate::StoreError;
-use crate::backend::Conn;
+use crate::backend::{Conn, Run as _, native};
 use crate::cell::{Cell, row};
 use crate::records::{Command, Part};
 use crate::schema::{commands, deliveries, delivery_parts, parts};
@@ -60,29 +60,29 @@ row!(PartRow: Part in parts key (id) {
 });
 
 fn command_row(conn: &mut Conn, site: &[u8], id: &[u8]) -> Result<Option<CommandRow>, StoreError> {
-    Ok(commands::table
+    Ok(native!(conn => commands::table
         .filter(commands::site_id.eq(site))
         .filter(commands::id.eq(id))
         .select(CommandRow::as_select())
-        .first(conn)
-        .optional()?)
+        .get_result(conn))
+    .optional()?)
 }
 
 fn part_states(conn: &mut Conn, site: &[u8], command: &[u8]) -> Result<Vec<PartState>, StoreError> {
-    let states: Vec<String> = parts::table
+    let states: Vec<String> = native!(conn => parts::table
         .filter(parts::site_id.eq(site))
         .filter(parts::command_id.eq(command))
         .order(parts::ordinal)
         .select(parts::state)
-        .load(conn)?;
+        .load(conn))?;
     states.into_iter().map(PartState::cooked).collect()
 }
 
-/// Writes down where a command stands after its parts moved.
+/// Writes down where a command stands after its parts moved, in its row here too.
 fn settle(
     conn: &mut Conn,
     site: &[u8],
-    command: &CommandRow,
+    command: &mut CommandRow,
     fallback: CommandState,
     note: Option<&str>,
     now: Timestamp,
@@ -91,30 +91,34 @@ fn settle(
     let over = state.is_terminal();
     let lane = Lane::cooked(command.lane.clone())?;
     let target = commands::table.filter(commands::site_id.eq(site)).filter(commands::id.eq(&command.id));
-    diesel::update(target)
-        .set((
-            commands::state.eq(state.raw()),
-            commands::note.eq(note),
-            commands::pending_lane.eq(if over { None } else { Some(lane.rank()) }),
-            commands::finished_at.eq(if over { Some(now.0) } else { None }),
-        ))
-        .execute(conn)?;
+    let finished_at = over.then_some(now.0);
+    let stands = (
+        commands::state.eq(state.raw()),
+        commands::note.eq(note),
+        commands::pending_lane.eq((!over).then_some(lane.rank())),
+        commands::first_sent_at.eq(command.first_sent_at),
+        commands::finished_at.eq(finished_at),
+    );
     if over || command.first_sent_at.is_some() {
-        let target = commands::table.filter(commands::site_id.eq(site)).filter(commands::id.eq(&command.id));
-        diesel::update(target).set(commands::waiting_key.eq(None::<String>)).execute(conn)?;
+        diesel::update(target).set((stands, commands::waiting_key.eq(None::<String>))).run(conn)?;
+    } else {
+        diesel::update(target).set(stands).run(conn)?;
     }
+    command.state = state.raw();
+    command.note = note.map(str::to_owned);
+    command.finished_at = finished_at;
     Ok(state)
 }
 
 /// The channel's open delivery.
 fn open_delivery(conn: &mut Conn, site: &[u8], channel: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-    Ok(deliveries::table
+    Ok(native!(conn => deliveries::table
         .filter(deliveries::site_id.eq(site))
         .filter(deliveries::channel_id.eq(channel))
         .filter(deliveries::closed_at.is_null())
         .select(deliveries::id)
-        .first(conn)
-        .optional()?)
+        .get_result(conn))
+    .optional()?)
 }
 
 /// What a delivery carried that is neither answered nor over.
@@ -123,9 +127,9 @@ fn unanswered(
     site: &[u8],
     delivery: &[u8],
 ) -> Result<Vec<(CommandRow, PartRow)>, StoreError> {
-    let mut rows: Vec<(CommandRow, PartRow)> = carried(site.to_vec(), delivery.to_vec())
+    let mut rows: Vec<(CommandRow, PartRow)> = native!(conn => carried(site.to_vec(), delivery.to_vec())
         .select((CommandRow::as_select(), PartRow::as_select()))
-        .load(conn)?;
+        .load(conn))?;
     // A delivery is small; sorting it here keeps the plan simple.
     rows.sort_by_key(|(command, part)| (lane_rank(command), command.seq, part.ordinal));
     Ok(rows)
@@ -162,7 +166,7 @@ fn close_delivery(
     let target = deliveries::table.filter(deliveries::site_id.eq(site)).filter(deliveries::id.eq(delivery));
     diesel::update(target)
         .set((deliveries::closed_at.eq(now.0), deliveries::close_reason.eq(reason)))
-        .execute(conn)?;
+        .run(conn)?;
     Ok(())
 }
 
@@ -174,10 +178,22 @@ fn close_if_done(
     reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if let Some(open) = open_delivery(conn, site, channel)?
-        && unanswered(conn, site, &open)?.is_empty()
-    {
-        close_delivery(conn, site, &open, reason, now)?;
-    }
+    let waits = delivery_parts::table
+        .inner_join(
+            parts::table
+                .on(parts::site_id.eq(delivery_parts::site_id).and(parts::id.eq(delivery_parts::part_id))),
+        )
+        .filter(delivery_parts::site_id.eq(deliveries::site_id))
+        .filter(delivery_parts::delivery_id.eq(deliveries::id))
+        .filter(delivery_parts::answered_at.is_null())
+        .filter(parts::state.eq("sent"));
+    let target = deliveries::table
+        .filter(deliveries::site_id.eq(site))
+        .filter(deliveries::channel_id.eq(channel))
+        .filter(deliveries::closed_at.is_null())
+        .filter(diesel::dsl::not(diesel::dsl::exists(waits)));
+    diesel::update(target)
+        .set((deliveries::closed_at.eq(now.0), deliveries::close_reason.eq(reason)))
+        .run(conn)?;
     Ok(())
 }

@@ -3,10 +3,10 @@
 use super::choice::{Choice, Open, choose, part_id};
 use super::{CommandRow, PartRow, close_delivery, settle};
 use crate::StoreError;
-use crate::backend::Conn;
+use crate::backend::{Conn, Run as _};
 use crate::cell::Cell;
 use crate::records::{Candidate, HandOver, Peek, QueueRules, Sealed};
-use crate::schema::{channels, commands, deliveries, delivery_parts, parts};
+use crate::schema::{channels, deliveries, delivery_parts, parts};
 use crate::tx::Tx;
 use bellwether_model::{ChannelId, CommandState, DeliveryId, Guarantee, PartId, PartState, Timestamp};
 use diesel::prelude::*;
@@ -79,7 +79,7 @@ impl Tx<'_> {
                 .filter(channels::site_id.eq(site))
                 .filter(channels::id.eq(channel.raw()))
                 .filter(channels::last_was_not_now.ne(was_not_now));
-            diesel::update(target).set(channels::last_was_not_now.eq(was_not_now)).execute(conn)?;
+            diesel::update(target).set(channels::last_was_not_now.eq(was_not_now)).run(conn)?;
             Ok(())
         })
     }
@@ -109,7 +109,7 @@ fn hand_over(
                     deliveries::channel_id.eq(channel.raw()),
                     deliveries::opened_at.eq(now.0),
                 ))
-                .execute(conn)?;
+                .run(conn)?;
             for (id, _) in handed {
                 diesel::insert_into(delivery_parts::table)
                     .values((
@@ -117,7 +117,7 @@ fn hand_over(
                         delivery_parts::delivery_id.eq(delivery.raw()),
                         delivery_parts::part_id.eq(id.raw()),
                     ))
-                    .execute(conn)?;
+                    .run(conn)?;
             }
             (delivery, false)
         }
@@ -150,17 +150,13 @@ fn send_part(
         parts::not_before.eq(None::<i64>),
     );
     if part.wire.is_none() {
-        diesel::update(target).set((moved, parts::wire.eq(wire))).execute(conn)?;
+        diesel::update(target).set((moved, parts::wire.eq(wire))).run(conn)?;
     } else {
-        diesel::update(target).set(moved).execute(conn)?;
+        diesel::update(target).set(moved).run(conn)?;
     }
-    if command.first_sent_at.is_none() {
-        command.first_sent_at = Some(now.0);
-        let target = commands::table.filter(commands::site_id.eq(site)).filter(commands::id.eq(&command.id));
-        diesel::update(target).set(commands::first_sent_at.eq(now.0)).execute(conn)?;
-    }
+    command.first_sent_at = command.first_sent_at.or(Some(now.0));
     let note = sent_note(&command, sends, rules)?;
-    settle(conn, site, &command, CommandState::Sent, Some(&note), now)?;
+    settle(conn, site, &mut command, CommandState::Sent, Some(&note), now)?;
     Ok(())
 }
 
@@ -192,7 +188,7 @@ fn give_way(
             reason = "parked";
             let until = part.last_sent_at.unwrap_or(now.0).saturating_add(rules.park_for);
             let target = parts::table.filter(parts::site_id.eq(site)).filter(parts::id.eq(part.id));
-            diesel::update(target).set(parts::not_before.eq(until)).execute(conn)?;
+            diesel::update(target).set(parts::not_before.eq(until)).run(conn)?;
         }
     }
     close_delivery(conn, site, &open.id, reason, now)
