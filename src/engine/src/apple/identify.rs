@@ -45,7 +45,7 @@ impl Authenticated {
                 .enrollment
                 .end_reason
                 .as_deref()
-                .is_some_and(|why| [super::report::WIPED, super::report::LEFT].contains(&why))
+                .is_some_and(|why| [super::answers::WIPED, super::answers::LEFT].contains(&why))
     }
 }
 

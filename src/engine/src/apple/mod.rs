@@ -3,6 +3,7 @@
 //! The order is the house's main road: prove the identity, decode, then one transaction, then the answer. Every answer
 //! is in Apple's own terms; none is 401, because a 401 makes a device leave management (spec/apple.md 2.2).
 
+mod answers;
 mod authenticate;
 mod checkin;
 mod identify;

@@ -1,5 +1,6 @@
 //! Command reports: an answer in, the next command out, in one transaction.
 
+use super::answers::{Incoming, WIPED, outcome, take_answer};
 use super::checkin::{UNLOCK_TOKEN, channel_key};
 use super::identify::{Authenticated, Proven};
 use super::render::{Material, render};
@@ -7,26 +8,15 @@ use super::{AppleReply, Refused, plan};
 use crate::commands::RECOVERY_LOCK;
 use crate::error::Error;
 use crate::vault::new_uuid;
-use crate::{Engine, audit, enrolling};
+use crate::{Engine, audit};
 use bellwether_apple::Opaque;
-use bellwether_apple::answer::{self, SecretKind};
-use bellwether_apple::checkin::{ErrorItem, Report, Status};
-use bellwether_model::lifecycle::{AnswerVerdict, Outcome};
+use bellwether_apple::checkin::{Report, Status};
 use bellwether_model::time::{DAY, HOUR, MINUTE};
-use bellwether_model::{
-    ChannelId, CommandState, DeliveryId, EnrollmentId, EventKind, Fact, Intent, PartId, Timestamp,
-};
-use bellwether_store::records::QueueRules;
-use bellwether_store::records::{
-    Answered, Candidate, Challenge, Channel, Escrow, Event, HandOver, Peek, Reply, Sealed,
-};
+use bellwether_model::{ChannelId, DeliveryId, EnrollmentId, EventKind, Intent, PartId, Timestamp};
+use bellwether_store::records::{Candidate, Challenge, Channel, Event, HandOver, Peek, QueueRules, Sealed};
 use bellwether_store::{Scope, Tx};
 use secrecy::ExposeSecret as _;
 
-/// Why an enrollment ended when the device said that it erases itself.
-pub(super) const WIPED: &str = "wiped";
-/// Why it ended when the device said that it removed the enrollment profile.
-pub(super) const LEFT: &str = "left management";
 /// How often a poll looks for another command when the queue moved under it.
 const MAX_MOVES: usize = 6;
 /// The same, with commands that turned out to be impossible and were dropped on the way.
@@ -37,20 +27,6 @@ const MOVED_WAKE: i64 = MINUTE;
 const NOT_NOW_WAKE: i64 = 30 * MINUTE;
 /// When to wake a device for a command that was parked for longer than that.
 const PARKED_WAKE: i64 = 2 * HOUR;
-/// A larger answer is not kept whole; its facts are.
-const MAX_KEPT_ANSWER: usize = 4 * 1024 * 1024;
-
-/// The answer in a report, made ready before the transaction.
-struct Incoming {
-    part: PartId,
-    reply: Reply,
-    facts: Vec<Fact>,
-    escrow: Vec<Escrow>,
-    /// The device said that it erases itself.
-    wiped: bool,
-    /// A new recovery lock is in force.
-    rotated: Option<Escrow>,
-}
 
 impl Engine {
     pub(super) async fn report(&self, proven: Proven, report: Report) -> Result<AppleReply, Refused> {
@@ -130,84 +106,6 @@ impl Engine {
                 .await?;
         }
         Ok(AppleReply::empty())
-    }
-
-    /// Reads an answer: facts, secrets, and the sealed whole.
-    async fn incoming(
-        &self,
-        caller: &Authenticated,
-        report: &Report,
-        part: PartId,
-        outcome: Outcome,
-        request: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Incoming, Error> {
-        let (site, enrollment) = (caller.site, caller.enrollment.id);
-        let done = outcome == Outcome::Acknowledged;
-        let device_channel = report.ids.user_key().is_none();
-        let mut facts = Vec::new();
-        let mut escrow = Vec::new();
-        if let Some(request) = request.filter(|_| done) {
-            if device_channel {
-                // A user's answers never overwrite facts of the device.
-                for fact in answer::facts(request, &report.body) {
-                    facts.push(Fact { key: fact.key, value: fact.value, reported_at: now });
-                }
-            }
-            for secret in answer::secrets(request, &report.body) {
-                let field = secret_field(secret.kind);
-                let value = self.vault.seal(
-                    site,
-                    "enrollment",
-                    enrollment.as_bytes(),
-                    field,
-                    secret.value.expose(),
-                )?;
-                escrow.push(Escrow { enrollment_id: enrollment, field: field.into(), value, stored_at: now });
-            }
-        }
-        let raw = answer::to_xml(&report.body).unwrap_or_default();
-        let kept = (!raw.is_empty() && raw.len() <= MAX_KEPT_ANSWER)
-            .then(|| self.vault.seal(site, "part", part.as_bytes(), "answer", &raw))
-            .transpose()?;
-        let error = (outcome == Outcome::Failed).then(|| error_json(report.status, &report.error_chain));
-        let rotated = match (done, request) {
-            (true, Some("SetRecoveryLock")) => self.rotated_password(caller, part, now).await?,
-            _ => None,
-        };
-        Ok(Incoming {
-            part,
-            reply: Reply { outcome, answer: kept, error },
-            facts,
-            escrow,
-            wiped: done && request == Some("EraseDevice"),
-            rotated,
-        })
-    }
-
-    /// The password that an acknowledged SetRecoveryLock put in force.
-    async fn rotated_password(
-        &self,
-        caller: &Authenticated,
-        part: PartId,
-        now: Timestamp,
-    ) -> Result<Option<Escrow>, Error> {
-        let (site, enrollment) = (caller.site, caller.enrollment.id);
-        let command = self
-            .store
-            .read(Scope::Site(site), move |tx| {
-                Ok::<_, Error>(match tx.part(part)? {
-                    Some(part) => tx.command(part.command_id)?,
-                    None => None,
-                })
-            })
-            .await?;
-        let Some(command) = command.filter(|c| c.enrollment_id == enrollment) else { return Ok(None) };
-        let stored = self.open_intent(site, &command).await?.0;
-        let Some(password) = stored.password.as_deref() else { return Ok(None) };
-        let value =
-            self.vault.seal(site, "enrollment", enrollment.as_bytes(), RECOVERY_LOCK, password.as_bytes())?;
-        Ok(Some(Escrow { enrollment_id: enrollment, field: RECOVERY_LOCK.into(), value, stored_at: now }))
     }
 
     /// The wire bytes of a candidate: frozen ones, or rendered now. `None`: it can no longer be done (Q11) and was
@@ -474,14 +372,14 @@ struct Word {
     not_now: bool,
 }
 
-struct Poll {
-    now: Timestamp,
-    enrollment: EnrollmentId,
-    device: bellwether_model::DeviceId,
-    channel: ChannelId,
-    event: Event,
-    sent: Event,
-    wiped: bellwether_store::records::AuditEntry,
+pub(super) struct Poll {
+    pub(super) now: Timestamp,
+    pub(super) enrollment: EnrollmentId,
+    pub(super) device: bellwether_model::DeviceId,
+    pub(super) channel: ChannelId,
+    pub(super) event: Event,
+    pub(super) sent: Event,
+    pub(super) wiped: bellwether_store::records::AuditEntry,
 }
 
 /// Whether an idle poll with an empty queue leaves nothing to write: the common case, which costs no transaction.
@@ -494,72 +392,6 @@ fn dropped_again(dropped: bool, next: &Candidate) -> bool {
     dropped && next.part.wire.is_none() && next.command.state.is_terminal()
 }
 
-/// Takes an answer in; whether the device said that it erases itself.
-fn take_answer(tx: &mut Tx<'_>, poll: &Poll, incoming: &Incoming, rules: &QueueRules) -> Result<bool, Error> {
-    let answered = tx.answer(poll.channel, incoming.part, &incoming.reply, poll.now, rules)?;
-    note_answer(tx, poll, incoming, &answered)?;
-    if answered.verdict != AnswerVerdict::Applied {
-        return Ok(false);
-    }
-    if incoming.reply.outcome == Outcome::Failed
-        && answered.command.as_ref().is_some_and(|c| c.kind == "renew-identity")
-    {
-        // The installer rolled back: the device goes on with the old identity, the new one is worth nothing.
-        drop_staged(tx, poll)?;
-    }
-    if !incoming.facts.is_empty() {
-        tx.facts_put(poll.device, &incoming.facts)?;
-        update_device(tx, poll, &incoming.facts)?;
-    }
-    for row in incoming.escrow.iter().chain(&incoming.rotated) {
-        tx.escrow_put(row)?;
-    }
-    let returns =
-        answered.command.as_ref().is_some_and(|c| c.guarantee == bellwether_model::Guarantee::AtMostOnce);
-    let left = incoming.reply.outcome == Outcome::Acknowledged
-        && answered.command.as_ref().is_some_and(|c| c.kind == "unenroll");
-    if (incoming.wiped && !returns) || left {
-        let enrollment = tx.enrollment(poll.enrollment)?.ok_or(Error::NotFound("enrollment"))?;
-        enrolling::end(tx, enrollment, poll.now, if left { LEFT } else { WIPED })?;
-        tx.audit_append(&poll.wiped)?;
-        return Ok(true);
-    }
-    Ok(false)
-}
-
-fn drop_staged(tx: &mut Tx<'_>, poll: &Poll) -> Result<(), Error> {
-    let Some(mut enrollment) = tx.enrollment(poll.enrollment)? else { return Ok(()) };
-    let Some(staged) = enrollment.staged_identity_id.take() else { return Ok(()) };
-    if let Some(mut identity) = tx.identity(staged)? {
-        enrolling::revoke(tx, &mut identity, poll.now, "the device could not install its renewal")?;
-    }
-    Ok(tx.enrollment_update(&enrollment)?)
-}
-
-fn note_answer(tx: &mut Tx<'_>, poll: &Poll, incoming: &Incoming, answered: &Answered) -> Result<(), Error> {
-    let mut event = poll.event.clone();
-    event.kind = match answered.verdict {
-        AnswerVerdict::Duplicate => return Ok(()),
-        AnswerVerdict::Conflict => EventKind::AnswerConflict,
-        AnswerVerdict::Unknown => EventKind::AnswerUnknown,
-        AnswerVerdict::Applied => EventKind::CommandChanged,
-    };
-    let (state, before) = (answered.command.as_ref().map(|c| c.state), answered.before);
-    if answered.verdict == AnswerVerdict::Applied && state == before && state != Some(CommandState::NotNow) {
-        return Ok(());
-    }
-    event.subject = match &answered.command {
-        Some(command) => format!("command:{}", command.id),
-        None => format!("enrollment:{}", poll.enrollment),
-    };
-    event.data = serde_json::json!({
-        "device": poll.device, "enrollment": poll.enrollment, "part": incoming.part,
-        "request": answered.request, "answer": incoming.reply.outcome, "state": state, "before": before,
-    })
-    .to_string();
-    Ok(tx.event_append(&event)?)
-}
-
 fn note_sent(tx: &mut Tx<'_>, poll: &Poll, part: PartId) -> Result<(), Error> {
     let Some(part) = tx.part(part)? else { return Ok(()) };
     let mut event = poll.sent.clone();
@@ -569,31 +401,6 @@ fn note_sent(tx: &mut Tx<'_>, poll: &Poll, part: PartId) -> Result<(), Error> {
     })
     .to_string();
     Ok(tx.event_append(&event)?)
-}
-
-/// The few facts that the device's own row shows.
-fn update_device(tx: &mut Tx<'_>, poll: &Poll, facts: &[Fact]) -> Result<(), Error> {
-    let Some(mut device) = tx.device(poll.device)? else { return Ok(()) };
-    let before = device.clone();
-    for fact in facts {
-        let text = || fact.value.as_str().map(str::to_owned);
-        match fact.key.as_str() {
-            "device.name" => device.name = text().or(device.name),
-            "device.model-name" | "model-name" => device.model = text().or(device.model),
-            "os.version" => device.os_version = text().or(device.os_version),
-            "os.build" => device.os_build = text().or(device.os_build),
-            "serial-number" | "device.serial-number" => device.serial = text().or(device.serial),
-            "device.product-name" | "product-name" => device.product = text().or(device.product),
-            "supervised" | "device.supervised" => {
-                device.supervised = fact.value.as_bool().or(device.supervised)
-            }
-            _ => {}
-        }
-    }
-    if device != before {
-        tx.device_update(&device)?;
-    }
-    Ok(())
 }
 
 /// The session ends here. A device whose last word was NotNow calls again by itself; one that said NotNow earlier and
@@ -630,36 +437,4 @@ fn worth_a_wake(tx: &mut Tx<'_>, poll: &Poll, rules: &QueueRules) -> Result<Opti
         }
     }
     Ok(None)
-}
-
-fn outcome(status: Status) -> Option<Outcome> {
-    match status {
-        Status::Idle => None,
-        Status::Acknowledged => Some(Outcome::Acknowledged),
-        Status::Error | Status::CommandFormatError => Some(Outcome::Failed),
-        Status::NotNow => Some(Outcome::NotNow),
-    }
-}
-
-fn error_json(status: Status, chain: &[ErrorItem]) -> String {
-    let chain: Vec<serde_json::Value> = chain
-        .iter()
-        .map(|item| {
-            serde_json::json!({
-                "code": item.code, "domain": item.domain, "localized": item.localized, "us_english": item.us_english,
-            })
-        })
-        .collect();
-    serde_json::json!({ "status": status.as_str(), "chain": chain }).to_string()
-}
-
-fn secret_field(kind: SecretKind) -> &'static str {
-    match kind {
-        SecretKind::FileVaultRecoveryKeyCms => "filevault-key-cms",
-        SecretKind::FileVaultDeviceKey => "filevault-device-key",
-        SecretKind::RotatedFileVaultKeyCms => "filevault-rotated-key-cms",
-        SecretKind::UnlockToken => UNLOCK_TOKEN,
-        SecretKind::ActivationLockBypassCode => "activation-lock-bypass-code",
-        _ => "secret",
-    }
 }
