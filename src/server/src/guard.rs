@@ -3,14 +3,18 @@
 use crate::edge::Edge;
 use crate::problem::{Problem, REQUEST_ID};
 use crate::tls::Peer;
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, ResponseError as _, web};
-use futures_util::FutureExt as _;
+use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _, web};
+use futures_util::{FutureExt as _, Stream as _};
+use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// Answers that are given before the body has arrived.
@@ -18,7 +22,7 @@ const LEAVES_A_BODY: [u16; 5] = [400, 408, 413, 415, 431];
 
 /// The outermost middleware of both listeners.
 pub async fn watch(
-    req: ServiceRequest,
+    mut req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
@@ -26,6 +30,7 @@ pub async fn watch(
     let edge = req.app_data::<web::Data<Edge>>().cloned();
     let source = edge.as_ref().and_then(|edge| edge.source(req.request()));
     let method = req.method().clone();
+    let unread = keep_unread(&mut req);
     let response =
         REQUEST_ID.scope(id.clone(), answer(req, next, edge.as_ref().map(|edge| edge.as_ref()), &id)).await;
     let (route, status) = match &response {
@@ -52,7 +57,45 @@ pub async fn watch(
         // The rest of the body is not worth reading.
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
-    Ok(response)
+    Ok(match unread {
+        Some(unread) => response.map_body(|_, body| BoxBody::new(Held { body, _unread: unread })),
+        None => response,
+    })
+}
+
+/// A body without an announced length has no end that could be waited for. When a handler drops it unread, actix takes
+/// and discards whatever the client sends, without a limit of bytes or time; while it is still held at the end of the
+/// answer, actix closes the connection. So it is held.
+fn keep_unread(req: &mut ServiceRequest) -> Option<Rc<RefCell<Payload>>> {
+    if !req.headers().contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    let unread = Rc::new(RefCell::new(req.take_payload()));
+    let reader = Rc::clone(&unread);
+    let stream = futures_util::stream::poll_fn(move |cx| Pin::new(&mut *reader.borrow_mut()).poll_next(cx));
+    req.set_payload(Payload::Stream { payload: Box::pin(stream) });
+    Some(unread)
+}
+
+/// An answer that holds the rest of its request until it was sent.
+struct Held {
+    body: BoxBody,
+    _unread: Rc<RefCell<Payload>>,
+}
+
+impl MessageBody for Held {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
 }
 
 async fn answer(
