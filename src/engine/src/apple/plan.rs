@@ -105,7 +105,17 @@ pub(crate) fn plan(
             check_text("the new name", name, 255)?;
             one("Settings")
         }
-        Intent::OsUpdate { .. } => one("ScheduleOSUpdate"),
+        Intent::OsUpdate { version: None } => {
+            return Err(Error::CannotDo(
+                "Apple's update command names what to install, and this server does not look up the newest version \
+                 yet; say which version"
+                    .into(),
+            ));
+        }
+        Intent::OsUpdate { version: Some(version) } => {
+            check_text("the version", version, 64)?;
+            one("ScheduleOSUpdate")
+        }
         Intent::RotateSecret { secret: RotatableSecret::RecoveryLock } => {
             Plan { needs_password: true, ..one("SetRecoveryLock") }
         }
