@@ -9,6 +9,8 @@ mod attacks;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod judges;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod road;
