@@ -11,6 +11,8 @@ use bellwether_model::lifecycle::{AnswerVerdict, judge};
 use bellwether_model::{ChannelId, CommandState, Outcome, PartId, PartState, Timestamp};
 use diesel::prelude::*;
 
+diesel::alias!(const CARRIERS: Alias<Carriers> = delivery_parts as carriers);
+
 /// What is answered about a part that nobody knows here.
 const UNKNOWN: Answered =
     Answered { verdict: AnswerVerdict::Unknown, command: None, before: None, request: None };
@@ -107,9 +109,20 @@ fn move_part(
     let target = delivery_parts::table
         .filter(delivery_parts::site_id.eq(site))
         .filter(delivery_parts::part_id.eq(&part.id))
+        .filter(delivery_parts::delivery_id.eq_any(carriers(site.to_vec(), part.id.clone())))
         .filter(delivery_parts::answered_at.is_null());
     diesel::update(target).set(delivery_parts::answered_at.eq(now.0)).run(conn)?;
     Ok(not_now)
+}
+
+/// The deliveries that carried a part. Named, because by the part alone SQLite would look through every delivery of the
+/// site, and the cost of an answer would grow with history (Q15).
+#[diesel::dsl::auto_type(no_type_alias)]
+fn carriers(site: Vec<u8>, part: Vec<u8>) -> _ {
+    CARRIERS
+        .filter(CARRIERS.field(delivery_parts::site_id).eq(site))
+        .filter(CARRIERS.field(delivery_parts::part_id).eq(part))
+        .select(CARRIERS.field(delivery_parts::delivery_id))
 }
 
 /// An accepted part has until its deadline to report, whatever becomes of the command's other parts.
