@@ -7,8 +7,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Environment variables of ours that are no configuration keys: they belong to the client verbs and the tests.
-const CLIENT_VARIABLES: &[&str] =
-    &["BELLWETHER_CONFIG", "BELLWETHER_URL", "BELLWETHER_KEY", "BELLWETHER_KEY_FILE", "BELLWETHER_CA", SIM_KEY];
+const CLIENT_VARIABLES: &[&str] = &[
+    "BELLWETHER_CONFIG",
+    "BELLWETHER_URL",
+    "BELLWETHER_KEY",
+    "BELLWETHER_KEY_FILE",
+    "BELLWETHER_CA",
+    SIM_KEY,
+];
 /// The load test's key; often exported in the shell that starts the server.
 const SIM_KEY: &str = "BELLWETHER_API_KEY";
 /// What the test suites read.
@@ -95,7 +101,9 @@ impl Sources {
     fn read_environment(&self, values: &mut BTreeMap<&'static str, Value>) -> Result<(), ConfigError> {
         for (name, text) in &self.environment {
             let Some(rest) = name.strip_prefix("BELLWETHER_") else { continue };
-            if CLIENT_VARIABLES.contains(&name.as_str()) || TEST_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            if CLIENT_VARIABLES.contains(&name.as_str())
+                || TEST_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            {
                 continue;
             }
             let dotted = rest.to_ascii_lowercase().replace("__", ".");
