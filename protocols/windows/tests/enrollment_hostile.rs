@@ -5,6 +5,7 @@ mod enrollment_common;
 
 use std::time::{Duration, Instant};
 
+use bellwether_windows::enrollment::address::{AppRu, discovery_domain, discovery_host};
 use bellwether_windows::enrollment::{Envelope, Error, Limits, Message, Provisioning, Subcode, client};
 use enrollment_common::{golden, message};
 use proptest::prelude::*;
@@ -68,7 +69,7 @@ fn wrapped(body: &str) -> Vec<u8> {
 }
 
 #[test]
-fn bombs() {
+fn at_50_windows_enrollment_bombs() {
     let deep = wrapped(&["<a>".repeat(5_000), "</a>".repeat(5_000)].concat());
     assert_eq!(read(&deep), Err(Error::TooDeep { limit: 32 }));
     assert_eq!(read(&wrapped(&"<a>".repeat(80_000))), Err(Error::TooDeep { limit: 32 }));
@@ -92,7 +93,7 @@ fn bombs() {
 }
 
 #[test]
-fn entities_and_document_types() {
+fn at_50_windows_enrollment_entities_and_document_types() {
     let laughs = "<!DOCTYPE a [<!ENTITY l 'lol'><!ENTITY m '&l;&l;&l;&l;'>]>";
     assert_eq!(read(&[laughs.as_bytes(), &wrapped("<a>&m;</a>")].concat()), Err(Error::Doctype));
     let external = "<!DOCTYPE a SYSTEM 'file:///etc/passwd'>";
@@ -196,12 +197,15 @@ fn nothing_stands_twice() {
         };
         assert_eq!(error, Some(Error::Repeated { field }));
     }
+    let two = ["</Discover>", "<a/>"].concat();
+    let result = changed("discover-25h2.xml", "</Discover>", &two);
+    assert_eq!(result, Err(Error::Repeated { field: "the message in the body" }));
     let body = "<s:Body><a/></s:Body><s:Body>";
     assert!(matches!(changed("discover-25h2.xml", "<s:Body>", body), Err(Error::Repeated { field: "Body" })));
 }
 
 #[test]
-fn identifiers_with_quotes_and_nuls() {
+fn at_52_windows_enrollment_identifiers_with_quotes_and_nuls() {
     const ID: &str = "00112233445566778899AABBCCDDEEFF";
     for bad in ["a\"b", "a'b", "a/b", "a\\b", "a b", "a&lt;b", "é", "a%00", "a;b", "../x", &"x".repeat(129)]
     {
@@ -230,10 +234,11 @@ fn certificate_requests_that_are_none() {
         assert_eq!(error.subcode(), Subcode::CertificateRequest);
     }
     // A renewal must be signed, and a first request cannot be.
+    let signed = Error::Bad { message: "RequestSecurityToken", field: "signed request" };
+    assert_eq!(changed("rst-renew.xml", "MIAGCSqGSIb3DQEHAgAA", "AAAA"), Err(signed.clone()));
     let issue = "http://docs.oasis-open.org/ws-sx/ws-trust/200512/Issue";
     let renew = "http://docs.oasis-open.org/ws-sx/ws-trust/200512/Renew";
-    let error = changed("rst-onpremise-26200.xml", issue, renew).unwrap_err();
-    assert!(matches!(error, Error::CertificateRequest(_)));
+    assert_eq!(changed("rst-onpremise-26200.xml", issue, renew), Err(signed));
     let error = changed("rst-renew.xml", renew, issue).unwrap_err();
     assert!(matches!(error, Error::CertificateRequest(_)));
     let cancel = "http://docs.oasis-open.org/ws-sx/ws-trust/200512/Cancel";
@@ -334,5 +339,24 @@ proptest! {
     ) {
         let (first, second) = (golden(files.0), golden(files.1));
         let _ = read(&[&first[..cut.index(first.len())], &second[resume.index(second.len())..]].concat());
+    }
+
+    #[test]
+    fn return_addresses_stay_harmless(text in "(ms-app|https|javascript|MS-APPX-WEB)?:?/{0,3}[ -~]{0,40}") {
+        const OWN: &str = "https://mdm.example";
+        if let Ok(address) = AppRu::parse(&text, OWN) {
+            let address = address.as_str().to_ascii_lowercase();
+            prop_assert!(!address.contains(['<', '>', '"', '\'', ' ', '\\', '@', '#']));
+            let own = address == OWN || address.starts_with("https://mdm.example/");
+            prop_assert!(own || address.starts_with("ms-app://") || address.starts_with("ms-appx-web://"));
+        }
+    }
+
+    #[test]
+    fn host_names_stay_host_names(text in "[ -~]{0,20}@?[ -~é]{0,30}") {
+        if let Ok(host) = discovery_host(&text) {
+            let domain = discovery_domain(&host).unwrap();
+            prop_assert!(domain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.'));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Host names, URLs and return addresses of enrollment.
 
-use super::Error;
+use super::{Error, Opaque};
 
 /// The longest URL, in bytes.
 const MAX_URL: usize = 2_048;
@@ -32,6 +32,22 @@ pub fn discovery_domain(host: &str) -> Option<String> {
     let host = host.to_ascii_lowercase();
     let domain = host.strip_prefix(DISCOVERY_LABEL)?.strip_prefix('.')?;
     is_dns_name(domain).then(|| domain.to_owned())
+}
+
+/// The link that opens Windows' own enrollment dialogue: `ms-device-enrollment:?mode=mdm&…`. `access_token` is handed
+/// through to the server's sign-in page.
+///
+/// # Errors
+/// [`Error::Address`] when the server's URL is not HTTPS.
+pub fn deep_link(username: &str, server_url: &str, access_token: Option<&Opaque>) -> Result<String, Error> {
+    https_host(server_url)?;
+    let (username, server) = (percent_encode(username), percent_encode(server_url));
+    let mut link = ["ms-device-enrollment:?mode=mdm&username=", &username, "&servername=", &server].concat();
+    if let Some(token) = access_token {
+        let token = token.expose_str().ok_or(Error::Address("a token is not text"))?;
+        link.extend(["&accesstoken=", &percent_encode(token)]);
+    }
+    Ok(link)
 }
 
 fn is_dns_name(name: &str) -> bool {
@@ -225,6 +241,17 @@ mod tests {
         assert_eq!(discovery_domain("EnterpriseEnrollment.Contoso.com").as_deref(), Some("contoso.com"));
         assert_eq!(discovery_domain("enterpriseenrollment"), None);
         assert_eq!(discovery_domain("enterpriseenrollmentx.contoso.com"), None);
+    }
+
+    #[test]
+    fn deep_links() {
+        let token = Opaque::from("a&b");
+        assert_eq!(
+            deep_link("user@contoso.com", "https://mdm.example/x", Some(&token)).unwrap(),
+            "ms-device-enrollment:?mode=mdm&username=user%40contoso.com\
+             &servername=https%3A%2F%2Fmdm.example%2Fx&accesstoken=a%26b"
+        );
+        assert!(deep_link("user", "javascript:x", None).is_err());
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl ErrorType {
     }
 }
 
-/// A fault. HTTP status 500 goes with it (SOAP 1.2); machines show it with 200 as well.
+/// A fault. [`Fault::HTTP_STATUS`] goes with it (SOAP 1.2); machines show it with 200 as well, but never with 400.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The subcode.
@@ -148,6 +148,9 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The HTTP status of a fault.
+    pub const HTTP_STATUS: u16 = 500;
+
     /// A fault without a finer reason.
     #[must_use]
     pub fn new(subcode: Subcode, reason: impl Into<String>, trace_id: impl Into<String>) -> Self {

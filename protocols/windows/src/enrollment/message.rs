@@ -35,6 +35,10 @@ impl Envelope {
     /// [`Error::UnknownMessage`], [`Error::ActionMismatch`], or what is wrong with the message.
     pub fn message(&self) -> Result<Message, Error> {
         let content = self.content()?;
+        // Microsoft's sample for certificates has a context beside the message, and nothing else has company.
+        if self.body()?.children().skip(1).any(|other| other.name() != "AdditionalContext") {
+            return Err(Error::Repeated { field: "the message in the body" });
+        }
         let message = if content.is("Discover", &[names::DISCOVERY]) {
             fits(self.header(), Exchange::Discover)?;
             Message::Discover(DiscoverRequest::decode(&content)?)

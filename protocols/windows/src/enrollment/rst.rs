@@ -38,16 +38,14 @@ impl RequestSecurityToken {
         let value_type = token
             .attribute("ValueType")
             .ok_or(Error::Missing { message: REQUEST, field: "BinarySecurityToken/@ValueType" })?;
-        let request = match (kind, value_type) {
-            (names::ISSUE, names::PKCS10) => {
+        let request = match kind {
+            names::ISSUE if value_type == names::PKCS10 => {
                 TokenRequest::Issue(Pkcs10::new(bytes::decode_der(token.text())?)?)
             }
-            (names::RENEW, names::PKCS7 | names::PKCS7_SAMPLE) => {
-                TokenRequest::Renew(Pkcs7::new(bytes::decode_der(token.text())?)?)
-            }
-            (names::ISSUE | names::RENEW, _) => {
+            names::ISSUE => {
                 return Err(Error::CertificateRequest("its value type does not fit the request type"));
             }
+            names::RENEW => TokenRequest::Renew(signed_request(value_type, token.text())?),
             _ => return Err(Error::Bad { message: REQUEST, field: "RequestType" }),
         };
         Ok(Self { request, context: Context::decode(message)? })
@@ -71,6 +69,15 @@ impl RequestSecurityToken {
         );
         self.context.write(xml);
         xml.close();
+    }
+}
+
+/// What is wrong with a renewal's signed request is a wrong message, not a wrong certificate request.
+fn signed_request(value_type: &str, text: &str) -> Result<Pkcs7, Error> {
+    const BAD: Error = Error::Bad { message: REQUEST, field: "signed request" };
+    match value_type {
+        names::PKCS7 | names::PKCS7_SAMPLE => bytes::decode_der(text).and_then(Pkcs7::new).map_err(|_| BAD),
+        _ => Err(BAD),
     }
 }
 
