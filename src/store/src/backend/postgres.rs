@@ -48,6 +48,11 @@ impl Postgres {
     ) -> Result<Self, StoreError> {
         let manager = Manager { url };
         let mut first = manager.connect_pg()?;
+        // Before anything is made: tables of a superuser would be closed to the plain role that comes after it.
+        let superuser: String = diesel::select(current_setting("is_superuser")).get_result(&mut first)?;
+        if superuser == "on" && !allow_rls_bypass {
+            return Err(StoreError::RoleBypassesRls);
+        }
         migrate_locked(&mut first)?;
         check(&mut first, allow_rls_bypass)?;
         drop(first);
