@@ -87,16 +87,15 @@ impl Noise {
 }
 
 /// SQL behind the server's back, on whichever database it uses.
-fn sql(house: &House, statement: &str) {
-    use secrecy::ExposeSecret as _;
-    match &house.config.database {
-        Some(url) => drop(psql(url.expose_secret(), statement)),
+pub fn sql(house: &House, statement: &str) {
+    match &house.database {
+        Some(database) => drop(psql(&database.admin_url(), statement)),
         None => sqlite(&house.config.data_dir.join("bellwether.db"), statement),
     }
 }
 
 /// SQL on an SQLite file, by Python's own library.
-pub fn sqlite(file: &std::path::Path, statement: &str) {
+fn sqlite(file: &std::path::Path, statement: &str) {
     let script = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1],timeout=20); c.executescript(sys.argv[2]); c.commit(); c.close()";
     let output = Command::new("python3")
         .args(["-c", script])

@@ -207,9 +207,9 @@ impl Site {
 pub struct House {
     pub site: Site,
     pub config: Config,
+    pub database: Option<Database>,
     server: Option<RunningServer>,
     folder: TempDir,
-    _database: Option<Database>,
 }
 
 impl std::ops::Deref for House {
@@ -238,16 +238,11 @@ impl House {
         let site =
             Site::set_up(&server.public_url, &server.device_url, &server.tls_ca_pem, token.expose_secret())
                 .await;
-        Self { site, config, server: Some(server), folder, _database: database }
+        Self { site, config, database, server: Some(server), folder }
     }
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// The server in this process.
-    pub fn server(&self) -> &RunningServer {
-        self.server.as_ref().unwrap()
     }
 
     /// Stops the server; the data stays.
@@ -321,9 +316,19 @@ impl Database {
 
     /// As the plain role.
     pub fn url(&self) -> String {
+        self.url_as(&format!("{ROLE}:{ROLE}"))
+    }
+
+    /// As the cluster's administrator, for whom row-level security does not hold.
+    pub fn admin_url(&self) -> String {
+        let rest = self.admin.split_once("://").unwrap().1;
+        self.url_as(rest.rsplit_once('@').map_or("", |(user, _)| user))
+    }
+
+    fn url_as(&self, user: &str) -> String {
         let rest = self.admin.split_once("://").unwrap().1;
         let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host).split(['/', '?']).next().unwrap();
-        format!("postgres://{ROLE}:{ROLE}@{host}/{}", self.name)
+        format!("postgres://{user}@{host}/{}", self.name)
     }
 }
 

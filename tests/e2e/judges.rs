@@ -349,7 +349,7 @@ async fn strongswan_obtains_and_renews_and_scepclient_understands() {
             judge::run("strongSwan pki --scep", command.args(more))
         };
         let text = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
-        let Some(wrong) = pki("key.pem", &["--password", "not-the-challenge"]) else { return None };
+        let wrong = pki("key.pem", &["--password", "not-the-challenge"])?;
         if text(&wrong).contains("plugin 'curl': failed to load") {
             judge::missing("strongSwan pki --scep", "libstrongswan-extra-plugins");
             return None;

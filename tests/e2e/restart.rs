@@ -1,11 +1,10 @@
 //! Stopping, starting, and what is refused at the start.
 
-use crate::attacks::sqlite;
-use crate::harness::{House, psql};
+use crate::attacks::sql;
+use crate::harness::House;
 use bellwether::config::Config;
 use bellwether::serve;
 use bellwether_sim::{Behaviour, Family, Script};
-use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,10 +51,7 @@ async fn an_older_program_refuses_a_newer_database() {
     let mut house = House::new().await;
     house.stop().await;
     let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('29990101000000')";
-    match &house.config.database {
-        Some(url) => drop(psql(url.expose_secret(), newer)),
-        None => sqlite(&house.config.data_dir.join("bellwether.db"), newer),
-    }
+    sql(&house, newer);
     let why = serve::start(house.config.clone()).await.err().unwrap().to_string();
     assert!(why.contains("newer"), "{why}");
     assert!(!why.contains("Diesel") && !why.contains("Error {"), "words for people: {why}");

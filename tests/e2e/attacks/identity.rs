@@ -69,7 +69,7 @@ async fn at_01_who_cannot_prove_an_identity_gets_nothing() {
     assert_eq!(old.idle().await.unwrap().status, 200);
     super::sql(
         &house,
-        "UPDATE identities SET not_after = 1000000000000 WHERE enrollment_id = (SELECT max(id) FROM enrollments)",
+        "UPDATE identities SET not_after = 1000000000000 WHERE enrollment_id = (SELECT id FROM enrollments ORDER BY id DESC LIMIT 1)",
     );
     refused("expired", &old.idle().await.unwrap(), &[403]);
 

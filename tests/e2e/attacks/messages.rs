@@ -415,7 +415,7 @@ async fn with_each_field_wrong(mac: &mut AppleDevice, message: &Dictionary, need
         ["Unknown", "OSUpdateSettingsDeviceID", "NotOnConsole", "AwaitingConfiguration", "EnrollmentID"];
     let fields: Vec<String> = message.keys().map(String::to_owned).chain(extra.map(str::to_owned)).collect();
     for field in fields.iter().filter(|field| !needed.contains(&field.as_str())) {
-        for wrong in wrong_values().into_iter().chain([Value::Real(f64::NAN)]) {
+        for wrong in wrong_values().into_iter().chain([Value::Real(f64::NAN), "nul\0inside".into()]) {
             let mut message = message.clone();
             message.insert(field.clone(), wrong.clone());
             let mut body = Vec::new();
