@@ -537,6 +537,7 @@ async fn at_70_one_wrong_field_never_stops_a_device() {
     }
     assert!(sent > 250, "{sent}");
     mac.set_script(Script::new());
+    answer_with_nul(&house, &mut mac).await;
     // What was dropped comes back with the next good report.
     house.send(&mac, json!({ "type": "refresh-inventory" })).await;
     mac.poll().await.unwrap();
@@ -544,5 +545,51 @@ async fn at_70_one_wrong_field_never_stops_a_device() {
     while house.show(&mac).await["device"]["os_version"] != mac.hardware().os_version.as_str() {
         assert!(Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// An answer whose every text holds a NUL, which XML cannot say and PostgreSQL cannot store.
+async fn answer_with_nul(house: &House, mac: &mut AppleDevice) {
+    mac.authenticate().await.unwrap().ok("Authenticate").unwrap();
+    for (kind, field) in
+        [("device", "QueryResponses"), ("security", "SecurityInfo"), ("apps", "InstalledApplicationList")]
+    {
+        let asked = house.send(mac, json!({ "type": "refresh-inventory", "kinds": [kind] })).await;
+        let reply = mac.idle().await.unwrap().ok("Idle").unwrap();
+        let delivered = bellwether_apple::command::decode_command(&reply.body).unwrap();
+        let names = [
+            "DeviceName",
+            "SerialNumber",
+            "Model",
+            "ModelName",
+            "ProductName",
+            "OSVersion",
+            "BuildVersion",
+            "UDID",
+            "WiFiMAC",
+            "HostName",
+            "Identifier",
+            "Name",
+            "Version",
+            "BundleSize",
+            "FDE_Enabled",
+            "ManagementStatus",
+        ];
+        let texts = Dictionary::from_iter(names.map(|name| (name.to_owned(), Value::from("nul\0inside"))));
+        let value = Value::Dictionary(texts);
+        let value = if kind == "apps" { Value::Array(vec![value]) } else { value };
+        let mut report = parsed(&idle(mac.udid()));
+        for (key, value) in [
+            ("Status", "Acknowledged".into()),
+            ("CommandUUID", delivered.command_uuid.as_str().into()),
+            (field, value),
+        ] {
+            report.insert(key.into(), value);
+        }
+        let mut body = Vec::new();
+        Value::Dictionary(report).to_writer_binary(&mut body).unwrap();
+        let reply = mac.signed_request(body, "").await.unwrap();
+        assert_eq!(reply.status, 200, "{kind}");
+        assert_eq!(house.state(&asked).await, "acknowledged", "{kind}");
     }
 }
