@@ -162,7 +162,7 @@ fn vectors() -> Option<PathBuf> {
 fn without_doctype(bytes: &[u8]) -> Vec<u8> {
     let text = std::str::from_utf8(bytes).unwrap();
     let begin = text.find("<SyncML").unwrap();
-    text.as_bytes()[begin..].to_vec()
+    text.as_bytes().get(begin..).unwrap().to_vec()
 }
 
 #[test]
