@@ -462,7 +462,7 @@ pub(crate) fn enqueue(
         tx.event_append(&notes.event)?;
     }
     if !enrollment.test_only {
-        let due = wake_due(tx, command.channel_id, now)?;
+        let due = wake_due(tx, command, now)?;
         tx.wake_request(command.channel_id, due)?;
     }
     Ok(id)
@@ -470,12 +470,12 @@ pub(crate) fn enqueue(
 
 /// When to wake for a new command. A device that was woken a moment ago and has not called yet finds the new command
 /// when it does: one wake, not one per command.
-fn wake_due(
-    tx: &mut Tx<'_>,
-    channel: bellwether_model::ChannelId,
-    now: Timestamp,
-) -> Result<Timestamp, Error> {
-    let Some(channel) = tx.channel(channel)? else { return Ok(now) };
+fn wake_due(tx: &mut Tx<'_>, command: &NewCommand, now: Timestamp) -> Result<Timestamp, Error> {
+    if command.lane == Lane::Emergency {
+        // Due since long: it is sent before the wakes of a job for the whole fleet (Q16).
+        return Ok(now.plus(-DAY));
+    }
+    let Some(channel) = tx.channel(command.channel_id)? else { return Ok(now) };
     Ok(match channel.woken_at {
         Some(at) if channel.wake_attempts > 0 && now.since(at) < WAKE_PAUSE => at.plus(WAKE_PAUSE),
         _ => now,

@@ -32,8 +32,19 @@ impl Engine {
         self.wakers.write().unwrap_or_else(PoisonError::into_inner).insert(platform, waker);
     }
 
-    /// Sends the wakes that are due; how many.
+    /// Sends the wakes that are due, the longest due first; how many.
     pub async fn wake_once(&self) -> Result<usize, Error> {
+        let mut sent = 0;
+        loop {
+            let batch = self.wake_batch().await?;
+            sent += batch;
+            if batch < usize::try_from(BATCH).unwrap_or(usize::MAX) {
+                return Ok(sent);
+            }
+        }
+    }
+
+    async fn wake_batch(&self) -> Result<usize, Error> {
         let now = self.now();
         let due =
             self.store.read(Scope::System, move |tx| tx.wakes_due(now, BATCH).map_err(Error::from)).await?;
@@ -135,8 +146,7 @@ impl Engine {
         let subject = format!("enrollment:{}", wake.channel.enrollment_id);
         let kind = match &outcome {
             WakeOutcome::Dead { .. } => Some(EventKind::PushTokenDead),
-            // One alarm when it begins, not one per retry.
-            WakeOutcome::Rejected { .. } if wake.channel.wake_attempts == 0 => Some(EventKind::PushRejected),
+            WakeOutcome::Rejected { .. } => Some(EventKind::PushRejected),
             _ => None,
         };
         let noted = match kind {
@@ -150,6 +160,8 @@ impl Engine {
             None => None,
         };
         let before = wake.channel.clone();
+        // An expired certificate refuses the whole fleet: one alarm per topic and day, not one per device and retry.
+        let alarm = format!("push-rejected:{}", wake.topic.as_deref().unwrap_or_default());
         self.store
             .write(Scope::Site(wake.site_id), move |tx| {
                 let mut result = result.clone();
@@ -169,7 +181,9 @@ impl Engine {
                     result.attempts = current.wake_attempts;
                 }
                 tx.wake_result(before.id, &result)?;
-                if let Some((event, entry)) = &noted {
+                if let Some((event, entry)) = &noted
+                    && (entry.kind != EventKind::PushRejected || tx.rate_bump(&alarm, now, DAY)? == 1)
+                {
                     tx.event_append(event)?;
                     tx.audit_append(entry)?;
                 }

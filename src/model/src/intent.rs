@@ -210,7 +210,7 @@ pub enum Intent {
     },
     /// Bring the operating system to a version.
     OsUpdate {
-        /// The version wanted; none means the newest that the device may take.
+        /// The version wanted, such as 15.2. Apple needs one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<String>,
     },

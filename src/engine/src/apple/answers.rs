@@ -192,7 +192,10 @@ fn update_device(tx: &mut Tx<'_>, poll: &Poll, facts: &[Fact]) -> Result<(), Err
         match fact.key.as_str() {
             "device.name" => device.name = text().or(device.name),
             "device.model-name" | "model-name" => device.model = text().or(device.model),
-            "os.version" => device.os_version = text().or(device.os_version),
+            "os.version" => {
+                let version = text().filter(|v| bellwether_apple::Version::parse(v).is_some());
+                device.os_version = version.or(device.os_version);
+            }
             "os.build" => device.os_build = text().or(device.os_build),
             "serial-number" | "device.serial-number" => device.serial = text().or(device.serial),
             "device.product-name" | "product-name" => device.product = text().or(device.product),

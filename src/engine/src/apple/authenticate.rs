@@ -293,7 +293,9 @@ fn described(mut device: Device, message: &Authenticate) -> Device {
     take(&mut device.product, &message.product_name);
     take(&mut device.model, &message.model_name);
     take(&mut device.name, &message.device_name);
-    take(&mut device.os_version, &message.os_version);
+    // A version that is none keeps the known one: commands that depend on it go on (AT-70).
+    let version = message.os_version.clone().filter(|v| bellwether_apple::Version::parse(v).is_some());
+    take(&mut device.os_version, &version);
     take(&mut device.os_build, &message.build_version);
     device
 }
