@@ -523,7 +523,10 @@ pub mod judge {
     /// Says that a judge is missing.
     pub fn missing(name: &str, why: &str) {
         assert!(std::env::var_os("CI").is_none(), "judge {name} is missing: {why}");
-        println!("NOTICE: judge {name} did not look: {why}");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("SKIPPED: judge {name} did not look: {why}\n"),
+        );
     }
 
     /// Writes down that a judge looked, and how many things it checked.

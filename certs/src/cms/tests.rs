@@ -266,7 +266,10 @@ fn openssl(dir: &std::path::Path, args: &[&str]) -> Option<std::process::Output>
         Ok(output) => Some(output),
         Err(error) if std::env::var_os("CI").is_some() => panic!("the openssl program is missing: {error}"),
         Err(_) => {
-            println!("notice: the openssl program is missing, its judgement is skipped");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("SKIPPED: the openssl program is missing\n"),
+            );
             None
         }
     }

@@ -62,7 +62,10 @@ fn plistlib_reads_what_we_write() {
         Ok(output) => output,
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "python3 is needed in CI: {error}");
-            println!("skipped: python3 is not here ({error})");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("SKIPPED: python3 is not here ({error})\n"),
+            );
             return;
         }
     };

@@ -4,13 +4,7 @@
 //! `BELLWETHER_APPLE_SCHEMA`, then at `../shared/data/apple-device-management` beside the repository, and
 //! say so when they skip. Python's yaml module reads it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "helpers of tests; a skip is printed"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod common;
 
@@ -54,7 +48,10 @@ print(json.dumps({str(path.relative_to(root)): load(path) for path in paths}))
 /// Every file of the schema by its path, or nothing when it cannot be read here.
 static SCHEMA: LazyLock<Option<Json>> = LazyLock::new(|| {
     let Some(folder) = folder() else {
-        println!("skipped: Apple's schema is not here; set BELLWETHER_APPLE_SCHEMA");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("SKIPPED: Apple's schema is not here; set BELLWETHER_APPLE_SCHEMA\n"),
+        );
         return None;
     };
     let output = Process::new("python3").args(["-c", READER]).arg(folder).output();
@@ -65,7 +62,7 @@ static SCHEMA: LazyLock<Option<Json>> = LazyLock::new(|| {
     };
     if let Some(reason) = skip {
         assert!(std::env::var_os("CI").is_none(), "needed in CI: {reason}");
-        println!("skipped: {reason}");
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("SKIPPED: {reason}\n"));
         return None;
     }
     let output = output.unwrap();

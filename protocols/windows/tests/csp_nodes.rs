@@ -136,7 +136,10 @@ const NOT_IN_CATALOGUE: &str = "./Device/Vendor/MSFT/Accounts/";
 fn the_table_agrees_with_the_catalogue() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/windows-csp-ddf.txt");
     if !path.is_file() {
-        println!("skipped: {} is not there", path.display());
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("SKIPPED: {} is not there\n", path.display()),
+        );
         return;
     }
     let text = std::fs::read_to_string(path).unwrap();

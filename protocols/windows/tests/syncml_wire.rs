@@ -1,5 +1,5 @@
 //! SyncML documents: the documented samples with their bugs, both encodings, and hostile input.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
@@ -154,7 +154,10 @@ fn vectors() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: {} is not there", folder.display());
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!("SKIPPED: {} is not there\n", folder.display()),
+    );
     None
 }
 
@@ -198,7 +201,10 @@ fn judge(program: &str, input: &[u8], name: &str) -> Option<Vec<u8>> {
             Some(std::fs::read(&to).unwrap())
         }
         Err(error) if std::env::var_os("CI").is_none() => {
-            println!("skipped: {program}: {error}");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("SKIPPED: {program}: {error}\n"),
+            );
             None
         }
         Err(error) => panic!("{program} is needed: {error}"),

@@ -467,7 +467,10 @@ mod apns {
             Ok(python) => Some(python),
             Err(reason) if std::env::var_os("CI").is_some() => panic!("no judge for APNs: {reason}"),
             Err(reason) => {
-                eprintln!("NOTICE: not tested, no judge for APNs: {reason}");
+                let _ = std::io::Write::write_fmt(
+                    &mut std::io::stderr(),
+                    format_args!("NOTICE: not tested, no judge for APNs: {reason}\n"),
+                );
                 None
             }
         }

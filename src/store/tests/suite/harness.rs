@@ -60,9 +60,14 @@ impl Bed {
                 std::env::var_os("CI").is_none(),
                 "CI without BELLWETHER_TEST_POSTGRES_URL: see tests/postgres-up"
             );
-            println!(
-                "SKIPPED on PostgreSQL: BELLWETHER_TEST_POSTGRES_URL is not set (see tests/postgres-up)"
-            );
+            // Not println: what was skipped is to be seen although the test passes. Once, not fifty times.
+            static SAID: std::sync::Once = std::sync::Once::new();
+            SAID.call_once(|| {
+                let _ = std::io::Write::write_all(
+                    &mut std::io::stderr(),
+                    b"SKIPPED on PostgreSQL: BELLWETHER_TEST_POSTGRES_URL is not set (see tests/postgres-up)\n",
+                );
+            });
             return None;
         };
         let name = format!("suite_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
