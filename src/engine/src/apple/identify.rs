@@ -15,6 +15,8 @@ use secrecy::ExposeSecret as _;
 /// An expired identity is still heard for so long: a device that lay in a drawer can only be given a new one over the
 /// channel that the old one proves.
 const EXPIRED_GRACE: i64 = 30 * DAY;
+/// Commands of an ended enrollment that are swept up in one transaction.
+const LEFTOVER: i64 = 400;
 /// A new enrollment that has not finished after so long has failed.
 const ENROLLING_TAKES: i64 = 10 * MINUTE;
 /// Refusals that are audited per minute: from one source, and from all of them (an IPv6 client has many addresses).
@@ -215,7 +217,10 @@ impl Engine {
                 let mut row = tx.enrollment(id)?.ok_or(Error::NotFound("enrollment"))?;
                 if row.state == EnrollmentState::Ended && tx.living_enrollment(row.device_id)?.is_none() {
                     // What a large queue still held when the enrollment ended stays ended.
-                    while tx.supersede_commands(id, now, "the enrollment had ended", 400)? > 0 {}
+                    if tx.supersede_commands(id, now, "the enrollment had ended", LEFTOVER)? > 0 {
+                        // A chunk at a time; the device calls again.
+                        return Ok::<_, Error>(row);
+                    }
                     row.state = EnrollmentState::Active;
                     row.ended_at = None;
                     row.end_reason = None;
@@ -266,7 +271,9 @@ impl Engine {
                     }
                     None => {}
                 }
-                while tx.supersede_commands(id, now, "the enrollment had ended", 400)? > 0 {}
+                if tx.supersede_commands(id, now, "the enrollment had ended", LEFTOVER)? > 0 {
+                    return Ok(None);
+                }
                 row.state = EnrollmentState::Active;
                 row.ended_at = None;
                 row.end_reason = None;

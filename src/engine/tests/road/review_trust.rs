@@ -113,7 +113,6 @@ async fn a_renewed_certificate_is_heard_without_an_authenticate() {
 }
 
 #[tokio::test]
-#[ignore = "enrolls 200 devices with keys of their own; half a minute"]
 async fn devices_that_never_call_do_not_keep_others_from_being_renewed() {
     let house = house().await;
     for i in 0..200 {
