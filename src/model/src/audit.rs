@@ -101,6 +101,14 @@ words!(
         PushRejected = "push.rejected",
         /// Settings changed.
         SettingsChanged = "settings.changed",
+        /// An account was made with which several devices may enroll.
+        EnrollmentAccountCreated = "enrollment-account.created",
+        /// Such an account was taken back.
+        EnrollmentAccountRevoked = "enrollment-account.revoked",
+        /// A package was uploaded.
+        PackageUploaded = "package.uploaded",
+        /// A package was deleted.
+        PackageDeleted = "package.deleted",
         /// The server was set up for the first time.
         ServerSetUp = "server.set-up",
         /// The server started; the audit begins here again.

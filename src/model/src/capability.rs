@@ -3,7 +3,7 @@
 //! This is the first of two gates. It knows only the platform; what a particular device can do (supervision, OS
 //! version, channel) is judged by the platform's own room when the command is planned.
 
-use crate::intent::{Intent, RotatableSecret, WipeScope};
+use crate::intent::{AppSource, Intent, RotatableSecret, WipeScope};
 use crate::platform::Platform;
 use std::fmt;
 
@@ -39,6 +39,8 @@ pub fn check(platform: Platform, intent: &Intent) -> Result<(), CannotDo> {
     }
 }
 
+const ONLY_WINDOWS: &str = "this exists on Windows only.";
+
 fn apple(intent: &Intent) -> Option<&'static str> {
     match intent {
         Intent::Message { .. } => Some(
@@ -50,6 +52,31 @@ fn apple(intent: &Intent) -> Option<&'static str> {
         Intent::RotateSecret { secret: RotatableSecret::LocalAdminPassword } => Some(
             "the administrator account is not managed on this device; only accounts made in automated enrollment can be rotated.",
         ),
+        Intent::InstallApp { app: AppSource::Package { .. } } => {
+            Some("installing from the package store is not built for Apple yet; give the URL of a manifest.")
+        }
+        Intent::SetWifi { .. }
+        | Intent::RemoveWifi { .. }
+        | Intent::SetVpn { .. }
+        | Intent::RemoveVpn { .. }
+        | Intent::RemoveCertificate { .. }
+        | Intent::RequestCertificate { .. }
+        | Intent::InstallIdentity { .. } => {
+            Some("Apple takes this as a configuration profile: use install-profile.")
+        }
+        Intent::Wipe(o) if o.windows.is_some() => {
+            Some("\"windows\" names a way in which Windows wipes; leave it out.")
+        }
+        Intent::Defender { .. }
+        | Intent::Configure { .. }
+        | Intent::IngestAdmx { .. }
+        | Intent::EncryptDisk
+        | Intent::SetLaps(_)
+        | Intent::SetLocalAdmin { .. }
+        | Intent::SetFirewallRule(_)
+        | Intent::RemoveFirewallRule { .. }
+        | Intent::CollectDiagnostics { .. } => Some(ONLY_WINDOWS),
+        Intent::CallOften => Some("an Apple device is woken by push and has no schedule."),
         _ => None,
     }
 }
@@ -65,9 +92,21 @@ fn windows(intent: &Intent) -> Option<&'static str> {
         }
         Intent::Locate => Some("Windows does not report its place to an MDM."),
         Intent::Message { .. } => Some("Windows has no MDM command that shows a text."),
-        Intent::RenewIdentity => {
-            Some("a PC renews its certificate by itself, on the schedule that it was given.")
+        Intent::InstallProfile { .. } | Intent::RemoveProfile { .. } => {
+            Some("configuration profiles are an Apple format. Use configure, set-wifi, set-vpn or raw.")
         }
+        Intent::InstallApp { app: AppSource::AppStore { .. } } => {
+            Some("this is a number of Apple's App Store.")
+        }
+        Intent::InstallApp { app: AppSource::StoreIdentifier { .. } } => {
+            Some("Microsoft's store has no command that installs by name alone; upload the package.")
+        }
+        Intent::InstallApp { app: AppSource::Url { .. } } => {
+            Some("Windows wants the package's hash and product code; upload the package.")
+        }
+        Intent::Wipe(o) if o.scope == WipeScope::WorkData => Some(
+            "Windows removes what the organisation configured when the PC leaves management: use unenroll.",
+        ),
         Intent::RotateSecret { secret: RotatableSecret::RecoveryLock } => {
             Some("the recovery lock exists on Apple silicon Macs only.")
         }
@@ -82,6 +121,16 @@ fn android(intent: &Intent) -> Option<&'static str> {
             Some("configuration profiles are an Apple format. Use a policy.")
         }
         Intent::RenewIdentity => Some("the agent renews its certificate by itself."),
+        Intent::Defender { .. }
+        | Intent::Configure { .. }
+        | Intent::IngestAdmx { .. }
+        | Intent::EncryptDisk
+        | Intent::SetLaps(_)
+        | Intent::SetLocalAdmin { .. }
+        | Intent::SetFirewallRule(_)
+        | Intent::RemoveFirewallRule { .. }
+        | Intent::CollectDiagnostics { .. } => Some(ONLY_WINDOWS),
+        Intent::CallOften => Some("the agent keeps its own schedule."),
         Intent::RotateSecret { .. } => Some("Android keeps no such secret with the server."),
         _ => None,
     }

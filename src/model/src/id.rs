@@ -113,6 +113,14 @@ id!(
     EventId
 );
 id!(
+    /// A package of the package store.
+    PackageId
+);
+id!(
+    /// An enrollment account: a name and a password with which several devices may enroll.
+    EnrollmentAccountId
+);
+id!(
     /// An API key.
     ApiKeyId
 );

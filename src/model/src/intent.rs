@@ -2,6 +2,7 @@
 //!
 //! An intent is sealed as a whole before it is stored: profiles carry passwords, wipes carry PINs.
 
+use crate::id::PackageId;
 use crate::lifecycle::Guarantee;
 use crate::words;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,147 @@ words!(
     }
 );
 
+words!(
+    /// The ways in which Windows wipes (RemoteWipe CSP). What comes back under management by itself is sent once.
+    WindowsWipe {
+        /// The usual reset.
+        Reset = "reset",
+        /// Keeps provisioning packages, which enroll the PC again.
+        KeepProvisioning = "keep-provisioning",
+        /// Goes on after a loss of power. Has left PCs unbootable.
+        Protected = "protected",
+        /// Keeps users' files and the enrollment.
+        KeepUserData = "keep-user-data",
+        /// Reset with an image from Microsoft's cloud.
+        Cloud = "cloud",
+        /// The same, keeping users' files and the enrollment.
+        CloudKeepUserData = "cloud-keep-user-data",
+        /// The same, keeping provisioning packages.
+        CloudKeepProvisioning = "cloud-keep-provisioning",
+        /// Autopilot reset: the PC stays enrolled.
+        AutopilotReset = "autopilot-reset",
+    }
+);
+
+impl WindowsWipe {
+    /// The PC comes back by itself, so a second wipe would erase the one that returned.
+    pub fn comes_back(self) -> bool {
+        !matches!(self, Self::Reset | Self::Protected | Self::Cloud)
+    }
+}
+
+words!(
+    /// What Microsoft Defender is asked to do.
+    DefenderAction {
+        /// A quick scan.
+        QuickScan = "quick-scan",
+        /// A full scan.
+        FullScan = "full-scan",
+        /// A scan before Windows starts: restarts the PC.
+        OfflineScan = "offline-scan",
+        /// Fetch newer signatures.
+        UpdateSignatures = "update-signatures",
+    }
+);
+
+words!(
+    /// Whose setting it is.
+    SettingScope {
+        /// The machine's.
+        Device = "device",
+        /// Of the user of the session.
+        User = "user",
+    }
+);
+
+/// The value of a policy. Its form is the policy's, never guessed from the value.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SettingValue {
+    /// A whole number.
+    Int(i64),
+    /// A text.
+    Text(String),
+    /// ADMX-backed: enabled, with the ids and values of its elements.
+    Enabled(Vec<(String, String)>),
+    /// ADMX-backed: disabled.
+    Disabled,
+    /// Take the setting back: not configured.
+    Remove,
+}
+
+/// One policy of Windows (Policy CSP).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setting {
+    /// Whose.
+    #[serde(default = "device_scope")]
+    pub scope: SettingScope,
+    /// The area, such as `Update`; of an ingested file `App~Policy~Category`.
+    pub area: String,
+    /// The policy, such as `ActiveHoursStart`.
+    pub name: String,
+    /// The value.
+    pub value: SettingValue,
+}
+
+fn device_scope() -> SettingScope {
+    SettingScope::Device
+}
+
+/// A rule of the Windows firewall (Firewall CSP).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirewallRule {
+    /// The rule's id: the same again replaces it.
+    pub id: String,
+    /// Shown to people.
+    pub name: String,
+    /// A program's path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// IP protocol: 6 is TCP, 17 UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u8>,
+    /// `80,443,8000-8010`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_ports: Option<String>,
+    /// The same for the other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_ports: Option<String>,
+    /// Addresses of the other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_addresses: Option<String>,
+    /// For connections that come in.
+    #[serde(default)]
+    pub inbound: bool,
+    /// Allow instead of block.
+    #[serde(default)]
+    pub allow: bool,
+    /// 1 domain, 2 private, 4 public, or a sum.
+    #[serde(default = "every_profile")]
+    pub profiles: u8,
+}
+
+fn every_profile() -> u8 {
+    7
+}
+
+/// Windows LAPS (LAPS CSP). The password goes to Entra ID or Active Directory, never to this server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Laps {
+    /// 0 nowhere (off), 1 Entra ID, 2 Active Directory.
+    pub directory: u8,
+    /// Days, 1 to 365.
+    pub age_days: u32,
+    /// 8 to 64.
+    pub length: u32,
+    /// The account, when it is not the built-in administrator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+}
+
 /// Options of a wipe. All default to the plain variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "snake_case")]
@@ -84,6 +226,9 @@ pub struct WipeOptions {
     pub obliteration_behavior: Option<String>,
     /// Come back under management by itself (iOS 17, tvOS 18).
     pub return_to_service: bool,
+    /// Windows: which wipe; the usual reset without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowsWipe>,
 }
 
 impl Default for WipeOptions {
@@ -94,6 +239,7 @@ impl Default for WipeOptions {
             disallow_proximity_setup: false,
             obliteration_behavior: None,
             return_to_service: false,
+            windows: None,
         }
     }
 }
@@ -116,6 +262,14 @@ pub enum AppSource {
     Url {
         /// Where.
         url: String,
+    },
+    /// A package of the package store.
+    Package {
+        /// Its id.
+        id: PackageId,
+        /// Arguments of the installer (Windows MSI); `/quiet` without them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments: Option<String>,
     },
 }
 
@@ -223,9 +377,103 @@ pub enum Intent {
     RenewIdentity,
     /// Leave management; the device keeps its user's data.
     Unenroll,
+    /// Microsoft Defender: scan, or fetch signatures.
+    Defender {
+        /// What.
+        action: DefenderAction,
+    },
+    /// Windows: set or take back policies. What is set already is not sent again.
+    Configure {
+        /// The policies, in order.
+        settings: Vec<Setting>,
+    },
+    /// Windows: bring an ADMX file, whose policies can then be set with `configure`.
+    IngestAdmx {
+        /// The app that the file is about; its policies' areas begin with it.
+        app: String,
+        /// Names the file.
+        file_id: String,
+        /// The file.
+        admx: String,
+    },
+    /// Windows: encrypt disks with BitLocker without asking.
+    EncryptDisk,
+    /// Windows: rotate the local administrator's password by LAPS.
+    SetLaps(Laps),
+    /// Windows: make a local administrator's account with a password that the server keeps.
+    SetLocalAdmin {
+        /// The account's name.
+        name: String,
+    },
+    /// A Wi-Fi network: a passphrase, or the platform's own profile.
+    SetWifi {
+        /// Its name.
+        ssid: String,
+        /// WPA2/WPA3 passphrase; an open network without one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        passphrase: Option<String>,
+        /// Does not tell its name.
+        #[serde(default)]
+        hidden: bool,
+        /// Windows: a whole `WLANProfile` document instead.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        profile: Option<String>,
+    },
+    /// Forget a Wi-Fi network.
+    RemoveWifi {
+        /// Its name.
+        ssid: String,
+    },
+    /// A VPN connection.
+    SetVpn {
+        /// Its name.
+        name: String,
+        /// Windows: the `VPNProfile` document.
+        profile: String,
+    },
+    /// Remove a VPN connection.
+    RemoveVpn {
+        /// Its name.
+        name: String,
+    },
+    /// A rule of the Windows firewall.
+    SetFirewallRule(FirewallRule),
+    /// Remove a rule of the Windows firewall.
+    RemoveFirewallRule {
+        /// Its id.
+        id: String,
+    },
+    /// Stop trusting a certificate that was installed.
+    RemoveCertificate {
+        /// SHA-1 of the certificate, hex: what the platform names it by.
+        thumbprint: String,
+    },
+    /// Get a certificate for the device by SCEP from the site's own CA.
+    RequestCertificate {
+        /// Names it on the device; the same again renews.
+        id: String,
+    },
+    /// Install a key with its certificate.
+    InstallIdentity {
+        /// Names it on the device.
+        id: String,
+        /// PKCS#12, base64 in JSON.
+        #[serde(with = "bytes_base64")]
+        pkcs12: Vec<u8>,
+        /// Of the file.
+        password: String,
+    },
+    /// Windows: collect diagnostics and upload them.
+    CollectDiagnostics {
+        /// Where to PUT the archive (HTTPS); to this server without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upload_url: Option<String>,
+    },
+    /// Call often for a short while again. The server asks for it by itself.
+    CallOften,
     /// The platform's own words, for what has no word here.
     Raw {
-        /// Apple: a command plist, whole or only its `Command` dictionary. Base64 in JSON.
+        /// Apple: a command plist, whole or only its `Command` dictionary. Windows: SyncML commands. Base64 in JSON.
         #[serde(with = "bytes_base64")]
         payload: Vec<u8>,
     },
@@ -263,6 +511,23 @@ impl Intent {
             Self::RotateSecret { .. } => "rotate-secret",
             Self::RenewIdentity => "renew-identity",
             Self::Unenroll => "unenroll",
+            Self::Defender { .. } => "defender",
+            Self::Configure { .. } => "configure",
+            Self::IngestAdmx { .. } => "ingest-admx",
+            Self::EncryptDisk => "encrypt-disk",
+            Self::SetLaps(_) => "set-laps",
+            Self::SetLocalAdmin { .. } => "set-local-admin",
+            Self::SetWifi { .. } => "set-wifi",
+            Self::RemoveWifi { .. } => "remove-wifi",
+            Self::SetVpn { .. } => "set-vpn",
+            Self::RemoveVpn { .. } => "remove-vpn",
+            Self::SetFirewallRule(_) => "set-firewall-rule",
+            Self::RemoveFirewallRule { .. } => "remove-firewall-rule",
+            Self::RemoveCertificate { .. } => "remove-certificate",
+            Self::RequestCertificate { .. } => "request-certificate",
+            Self::InstallIdentity { .. } => "install-identity",
+            Self::CollectDiagnostics { .. } => "collect-diagnostics",
+            Self::CallOften => "call-often",
             Self::Raw { .. } => "raw",
         }
     }
@@ -290,6 +555,23 @@ impl Intent {
         "rotate-secret",
         "renew-identity",
         "unenroll",
+        "defender",
+        "configure",
+        "ingest-admx",
+        "encrypt-disk",
+        "set-laps",
+        "set-local-admin",
+        "set-wifi",
+        "remove-wifi",
+        "set-vpn",
+        "remove-vpn",
+        "set-firewall-rule",
+        "remove-firewall-rule",
+        "remove-certificate",
+        "request-certificate",
+        "install-identity",
+        "collect-diagnostics",
+        "call-often",
         "raw",
     ];
 
@@ -298,7 +580,7 @@ impl Intent {
         match self {
             Self::Lock { .. } | Self::Wipe(_) | Self::LostModeOn { .. } | Self::Unenroll => Lane::Emergency,
             Self::RefreshInventory { .. } => Lane::Inventory,
-            Self::RenewIdentity => Lane::Policy,
+            Self::RenewIdentity | Self::Configure { .. } | Self::CallOften => Lane::Policy,
             _ => Lane::Interactive,
         }
     }
@@ -308,6 +590,9 @@ impl Intent {
         match self {
             Self::Wipe(options) if options.scope == WipeScope::Everything && options.return_to_service => {
                 // The enrollment comes back by itself; a second wipe would erase the returned device.
+                Guarantee::AtMostOnce
+            }
+            Self::Wipe(options) if options.windows.is_some_and(WindowsWipe::comes_back) => {
                 Guarantee::AtMostOnce
             }
             Self::Wipe(_) | Self::Unenroll => Guarantee::UntilSilent,
@@ -327,6 +612,7 @@ impl Intent {
             }
             Self::Locate => Some("locate".to_owned()),
             Self::RenewIdentity => Some("renew-identity".to_owned()),
+            Self::CallOften => Some("call-often".to_owned()),
             _ => None,
         }
     }
@@ -364,6 +650,11 @@ mod tests {
         let wipe: Intent = serde_json::from_str(r#"{"type":"wipe"}"#).expect("options default");
         assert_eq!(wipe.guarantee(), Guarantee::UntilSilent);
         assert!(serde_json::from_str::<Intent>(r#"{"type":"lock","pin":"1234"}"#).is_err(), "unknown field");
+        let back: Intent =
+            serde_json::from_str(r#"{"type":"wipe","windows":"autopilot-reset"}"#).expect("a way to wipe");
+        assert_eq!(back.guarantee(), Guarantee::AtMostOnce, "it comes back by itself");
+        let set = r#"{"type":"configure","settings":[{"area":"Update","name":"ActiveHoursStart","value":{"int":8}}]}"#;
+        assert_eq!(serde_json::from_str::<Intent>(set).expect("settings").lane(), Lane::Policy);
         for kind in Intent::KINDS {
             let text = serde_json::json!({ "type": kind }).to_string();
             let error =

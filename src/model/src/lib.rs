@@ -19,8 +19,9 @@ pub use capability::CannotDo;
 pub use device::{EnrollmentState, InvitationState, Ownership};
 pub use fact::Fact;
 pub use id::{
-    ApiKeyId, AuditId, AuthorityId, ChallengeId, ChannelId, CommandId, DeliveryId, DeviceId, EnrollmentId,
-    EventId, IdentityId, InvitationId, JobId, PartId, PersonId, SiteId,
+    ApiKeyId, AuditId, AuthorityId, ChallengeId, ChannelId, CommandId, DeliveryId, DeviceId,
+    EnrollmentAccountId, EnrollmentId, EventId, IdentityId, InvitationId, JobId, PackageId, PartId, PersonId,
+    SiteId,
 };
 pub use intent::{Intent, Lane};
 pub use lifecycle::{CommandState, Guarantee, Outcome, PartState};

@@ -33,6 +33,10 @@ words!(
         AuditRead = "audit:read",
         /// Mint and revoke API keys.
         KeyWrite = "key:write",
+        /// Upload and delete packages.
+        PackageWrite = "package:write",
+        /// See packages.
+        PackageRead = "package:read",
         /// Change server and site settings.
         SettingsWrite = "settings:write",
     }

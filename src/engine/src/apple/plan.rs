@@ -82,6 +82,7 @@ pub(crate) fn plan(
                 one("InstallApplication")
             }
             AppSource::AppStore { .. } => one("InstallApplication"),
+            AppSource::Package { .. } => return Err(no_apple_command(intent)),
         },
         Intent::RemoveApp { identifier } => {
             check_text("the app's bundle identifier", identifier, 255)?;
@@ -144,12 +145,17 @@ pub(crate) fn plan(
             }
             return Ok(one(raw.request_type()));
         }
-        Intent::Message { .. } => return Err(Error::CannotDo("Apple shows no texts".into())),
+        _ => return Err(no_apple_command(intent)),
     };
     for request in &plan.requests {
         support::check(request, &target).map_err(|reason| Error::CannotDo(reason.to_string()))?;
     }
     Ok(plan)
+}
+
+/// The capability table refuses these before anybody comes here.
+pub(super) fn no_apple_command(intent: &Intent) -> Error {
+    Error::CannotDo(format!("Apple has no command for \"{}\"", intent.kind()))
 }
 
 /// Whether an admin needs leave to destroy for this raw payload.

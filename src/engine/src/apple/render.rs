@@ -1,6 +1,6 @@
 //! From a planned part to the bytes on the wire. Rendered once, at the first send, and frozen from then on.
 
-use super::plan::family;
+use super::plan::{family, no_apple_command};
 use crate::commands::StoredIntent;
 use crate::error::Error;
 use crate::invitations::profile_identifier;
@@ -88,7 +88,7 @@ fn command(
             Command::InstallProfile { payload: Opaque::from(profile.as_slice()) }
         }
         Intent::RemoveProfile { identifier } => Command::RemoveProfile { identifier: identifier.clone() },
-        Intent::InstallApp { app } => install_app(app, request),
+        Intent::InstallApp { app } => install_app(app, request)?,
         Intent::RemoveApp { identifier } => Command::RemoveApplication { identifier: identifier.clone() },
         Intent::InstallCertificate { certificate, name } => {
             let namespace = uuid::Uuid::from_bytes(*material.site.as_bytes());
@@ -132,7 +132,7 @@ fn command(
             RawCommand::from_plist(payload)
                 .map_err(|e| Error::Invalid(format!("not a command plist: {e}")))?,
         ),
-        Intent::Message { .. } => return Err(Error::CannotDo("Apple shows no texts".into())),
+        _ => return Err(no_apple_command(intent)),
     })
 }
 
@@ -151,8 +151,8 @@ fn inventory(request: &str, device: &Device) -> Result<Command, Error> {
     })
 }
 
-fn install_app(app: &AppSource, request: &str) -> Command {
-    match app {
+fn install_app(app: &AppSource, request: &str) -> Result<Command, Error> {
+    Ok(match app {
         AppSource::Url { url } if request == "InstallEnterpriseApplication" => {
             Command::InstallEnterpriseApplication(InstallEnterpriseApplication {
                 manifest_url: Some(url.clone()),
@@ -168,7 +168,10 @@ fn install_app(app: &AppSource, request: &str) -> Command {
         AppSource::AppStore { id } => {
             Command::InstallApplication(InstallApplication::new(WireAppSource::StoreId(*id)))
         }
-    }
+        AppSource::Package { .. } => {
+            return Err(Error::CannotDo("Apple installs from the package store by URL only".into()));
+        }
+    })
 }
 
 fn obliteration(word: &str) -> Option<ObliterationBehavior> {

@@ -1,5 +1,6 @@
 //! The OpenAPI schema of [`bellwether_model::Intent`], which knows nothing of OpenAPI.
 
+use bellwether_model::intent::{DefenderAction, SettingScope, WindowsWipe};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use utoipa::openapi::{RefOr, Schema};
@@ -53,6 +54,7 @@ fn variants() -> Vec<(&'static str, Value, Vec<&'static str>)> {
                     "enum": ["Default", "DoNotObliterate", "ObliterateWithWarning", "Always"],
                 },
                 "return_to_service": yes(),
+                "windows": words(WindowsWipe::ALL.iter().map(|w| w.as_str())),
             }),
             vec![],
         ),
@@ -88,11 +90,105 @@ fn variants() -> Vec<(&'static str, Value, Vec<&'static str>)> {
         ),
         ("renew-identity", json!({}), vec![]),
         ("unenroll", json!({}), vec![]),
+        (
+            "defender",
+            json!({ "action": words(DefenderAction::ALL.iter().map(|w| w.as_str())) }),
+            vec!["action"],
+        ),
+        ("configure", json!({ "settings": { "type": "array", "items": setting() } }), vec!["settings"]),
+        (
+            "ingest-admx",
+            json!({ "app": text(), "file_id": text(), "admx": text() }),
+            vec!["app", "file_id", "admx"],
+        ),
+        ("encrypt-disk", json!({}), vec![]),
+        (
+            "set-laps",
+            json!({
+                "directory": number(0, 2), "age_days": number(1, 365), "length": number(8, 64), "account": text(),
+            }),
+            vec!["directory", "age_days", "length"],
+        ),
+        ("set-local-admin", json!({ "name": text() }), vec!["name"]),
+        (
+            "set-wifi",
+            json!({ "ssid": text(), "passphrase": text(), "hidden": yes(), "profile": text() }),
+            vec!["ssid"],
+        ),
+        ("remove-wifi", json!({ "ssid": text() }), vec!["ssid"]),
+        ("set-vpn", json!({ "name": text(), "profile": text() }), vec!["name", "profile"]),
+        ("remove-vpn", json!({ "name": text() }), vec!["name"]),
+        (
+            "set-firewall-rule",
+            json!({
+                "id": text(), "name": text(), "program": text(), "protocol": number(0, 255), "local_ports": text(),
+                "remote_ports": text(), "remote_addresses": text(), "inbound": yes(), "allow": yes(),
+                "profiles": number(1, 7),
+            }),
+            vec!["id", "name"],
+        ),
+        ("remove-firewall-rule", json!({ "id": text() }), vec!["id"]),
+        ("remove-certificate", json!({ "thumbprint": text() }), vec!["thumbprint"]),
+        ("request-certificate", json!({ "id": text() }), vec!["id"]),
+        (
+            "install-identity",
+            json!({ "id": text(), "pkcs12": bytes(), "password": text() }),
+            vec!["id", "pkcs12", "password"],
+        ),
+        ("collect-diagnostics", json!({ "upload_url": text() }), vec![]),
+        ("call-often", json!({}), vec![]),
         ("raw", json!({ "payload": bytes() }), vec!["payload"]),
     ]
 }
 
+fn words(all: impl Iterator<Item = &'static str>) -> Value {
+    json!({ "type": "string", "enum": all.collect::<Vec<_>>() })
+}
+
+fn number(least: u32, most: u32) -> Value {
+    json!({ "type": "integer", "minimum": least, "maximum": most })
+}
+
+/// A policy: its value says in one key what form it has.
+fn setting() -> Value {
+    let pair = json!({ "type": "array", "items": { "type": "string" }, "minItems": 2, "maxItems": 2 });
+    let one = |form: &str, value: Value| {
+        json!({
+            "type": "object",
+            "properties": { form: value },
+            "required": [form],
+            "additionalProperties": false,
+        })
+    };
+    json!({
+        "type": "object",
+        "properties": {
+            "scope": words(SettingScope::ALL.iter().map(|w| w.as_str())),
+            "area": { "type": "string" },
+            "name": { "type": "string" },
+            "value": { "oneOf": [
+                one("int", json!({ "type": "integer" })),
+                one("text", json!({ "type": "string" })),
+                one("enabled", json!({ "type": "array", "items": pair })),
+                words(["disabled", "remove"].into_iter()),
+            ] },
+        },
+        "required": ["area", "name", "value"],
+        "additionalProperties": false,
+    })
+}
+
 fn app() -> Value {
+    let package = json!({
+        "type": "object",
+        "properties": {
+            "source": { "type": "string", "enum": ["package"] },
+            "id": { "type": "string", "format": "uuid" },
+            "arguments": { "type": "string" },
+        },
+        "required": ["source", "id"],
+        "additionalProperties": false,
+    });
     let one = |source: &str, name: &str, value: Value| {
         json!({
             "type": "object",
@@ -105,6 +201,7 @@ fn app() -> Value {
         one("app-store", "id", json!({ "type": "integer", "minimum": 0 })),
         one("store-identifier", "identifier", json!({ "type": "string" })),
         one("url", "url", json!({ "type": "string", "format": "uri" })),
+        package,
     ] })
 }
 
