@@ -117,7 +117,7 @@ async fn caller(
         store.write(Scope::Site(site), move |tx| tx.command_insert(&new)).await?;
         times.push(begun.elapsed());
         let answering = last.map(|part| (part, bellwether_model::Outcome::Acknowledged));
-        let peek = Peek { now: NOW, answering, skip_not_now: false };
+        let peek = Peek { now: NOW, answering: last.into_iter().collect(), skip_not_now: false };
         let delivery = id();
         let begun = Instant::now();
         store

@@ -61,6 +61,8 @@ ids!(
     AuditId,
     EventId,
     ApiKeyId,
+    PackageId,
+    EnrollmentAccountId,
 );
 
 macro_rules! texts {

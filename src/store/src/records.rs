@@ -5,9 +5,9 @@ use bellwether_model::device::{ChallengePurpose, ChallengeState, IdentityState};
 use bellwether_model::permit::Grants;
 use bellwether_model::{
     ApiKeyId, AuditId, AuthorityId, ChallengeId, ChannelId, ChannelKind, CommandId, CommandState, DeliveryId,
-    DeviceId, EnrollmentId, EnrollmentState, EventId, EventKind, Guarantee, IdentityId, InvitationId,
-    InvitationState, JobId, Lane, Outcome, Ownership, PartId, PartState, PersonId, Platform, SiteId,
-    Timestamp,
+    DeviceId, EnrollmentAccountId, EnrollmentId, EnrollmentState, EventId, EventKind, Guarantee, IdentityId,
+    InvitationId, InvitationState, JobId, Lane, Outcome, Ownership, PartId, PartState, PersonId, Platform,
+    SiteId, Timestamp,
 };
 
 /// Bytes that only the engine can open.
@@ -392,12 +392,12 @@ pub struct Candidate {
 }
 
 /// How a poll sees the queue.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Peek {
     /// Now.
     pub now: Timestamp,
-    /// The poll carries this answer, which is about to be recorded.
-    pub answering: Option<(PartId, Outcome)>,
+    /// The poll carries answers to these parts, which are about to be recorded.
+    pub answering: Vec<PartId>,
     /// The device's report is NotNow: parts that said NotNow are not offered in this session (Q7).
     pub skip_not_now: bool,
 }
@@ -464,6 +464,48 @@ pub struct Job {
     pub created_by: String,
     /// When the last target was worked off.
     pub finished_at: Option<Timestamp>,
+}
+
+/// What a protocol remembers between two requests of an identity: its account, an open session. Opaque here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProtocolState {
+    /// Of.
+    pub identity_id: IdentityId,
+    /// What: `account`, `session:<id>`.
+    pub key: String,
+    /// Sealed.
+    pub value: Sealed,
+    /// Counts writes from 1: who read another version must look again.
+    pub version: i64,
+    /// When last written.
+    pub touched_at: Timestamp,
+}
+
+/// A name and a password with which several devices may enroll (provisioning packages).
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnrollmentAccount {
+    /// Id.
+    pub id: EnrollmentAccountId,
+    /// For which dialect.
+    pub platform: Platform,
+    /// What is typed as the user's name.
+    pub name: String,
+    /// Keyed hash of the password (160 random bits). Unique over the server.
+    pub secret_hash: Vec<u8>,
+    /// For whom its devices are.
+    pub person_id: Option<PersonId>,
+    /// Most devices that may enroll.
+    pub cap: i32,
+    /// Whose devices they will be.
+    pub ownership: Ownership,
+    /// When made.
+    pub created_at: Timestamp,
+    /// By whom (actor text).
+    pub created_by: String,
+    /// Refused from then on.
+    pub expires_at: Timestamp,
+    /// Refused since.
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// A kept secret of an enrollment: unlock token, bootstrap token, lock PIN …

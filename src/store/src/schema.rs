@@ -365,6 +365,53 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    protocol_states (site_id, identity_id, key) {
+        site_id -> Binary,
+        identity_id -> Binary,
+        key -> Text,
+        value -> Binary,
+        version -> BigInt,
+        touched_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    enrollment_accounts (site_id, id) {
+        site_id -> Binary,
+        id -> Binary,
+        platform -> Text,
+        name -> Text,
+        secret_hash -> Binary,
+        person_id -> Nullable<Binary>,
+        cap -> Integer,
+        ownership -> Text,
+        created_at -> BigInt,
+        created_by -> Text,
+        expires_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    enrollment_account_uses (site_id, account_id, invitation_id) {
+        site_id -> Binary,
+        account_id -> Binary,
+        invitation_id -> Binary,
+        claim -> Text,
+    }
+}
+
+diesel::table! {
+    applied_settings (site_id, enrollment_id, setting) {
+        site_id -> Binary,
+        enrollment_id -> Binary,
+        setting -> Text,
+        digest -> Binary,
+        applied_at -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     sites,
     server_settings,
@@ -392,4 +439,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     idempotency,
     rates,
     leases,
+    protocol_states,
+    enrollment_accounts,
+    enrollment_account_uses,
+    applied_settings,
 );

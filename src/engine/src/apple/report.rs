@@ -46,14 +46,16 @@ impl Engine {
         let answering = answered.zip(part).map(|(outcome, part)| (part, outcome));
         let skip_not_now = report.status == Status::NotNow;
         let rules = self.rules;
-        let peek = Peek { now, answering, skip_not_now };
+        let peek =
+            Peek { now, answering: part.filter(|_| answered.is_some()).into_iter().collect(), skip_not_now };
+        let looked = peek.clone();
         let seen = self
             .store
             .read(Scope::Site(site), move |tx| {
                 let Some(channel) = tx.channel_find(enrollment, kind, &user_key)? else {
                     return Ok::<_, Error>(None);
                 };
-                let candidate = if channel.enabled { tx.peek(channel.id, &peek, &rules)? } else { None };
+                let candidate = if channel.enabled { tx.peek(channel.id, &looked, &rules)? } else { None };
                 let part = match answering {
                     Some((id, _)) => tx.part(id)?,
                     None => None,
@@ -88,7 +90,7 @@ impl Engine {
             };
             let dropped = candidate.is_some() && ready.is_none();
             moves += usize::from(!dropped);
-            let turn = self.turn(&caller, &channel, incoming.take(), ready, word, peek, dropped).await?;
+            let turn = self.turn(&caller, &channel, incoming.take(), ready, word, &peek, dropped).await?;
             match turn {
                 Turn::Send(bytes) => return Ok(AppleReply::plist(bytes)),
                 Turn::Done => return Ok(AppleReply::empty()),
@@ -260,7 +262,7 @@ impl Engine {
         incoming: Option<Incoming>,
         ready: Option<Ready>,
         word: Word,
-        peek: Peek,
+        peek: &Peek,
         dropped: bool,
     ) -> Result<Turn, Error> {
         let rules = self.rules;
@@ -286,6 +288,7 @@ impl Engine {
         let test_only = caller.enrollment.test_only;
         let first = ready.as_ref().is_some_and(|r| r.first);
         let fresh = ready.as_ref().is_some_and(|r| r.sealed.is_some());
+        let peek = peek.clone();
         let outcome = self
             .store
             .write(Scope::Site(caller.site), move |tx| {
@@ -297,7 +300,7 @@ impl Engine {
                 }
                 tx.session_word(turn.channel, word.not_now)?;
                 // After the answer the queue is as it is: nothing is being answered any more.
-                let after = Peek { answering: None, ..peek };
+                let after = Peek { answering: Vec::new(), ..peek.clone() };
                 let Some((part, sealed)) = &offer else {
                     let next = tx.peek(turn.channel, &after, &rules)?;
                     if let Some(next) = next
@@ -431,7 +434,7 @@ fn settle_wake(
 /// When there will be something to hand over. Never for what only waits for an answer or for an approval.
 fn worth_a_wake(tx: &mut Tx<'_>, poll: &Poll, rules: &QueueRules) -> Result<Option<Timestamp>, Error> {
     for pause in [NOT_NOW_WAKE, PARKED_WAKE, DAY] {
-        let then = Peek { now: poll.now.plus(pause), answering: None, skip_not_now: false };
+        let then = Peek { now: poll.now.plus(pause), answering: Vec::new(), skip_not_now: false };
         if tx.peek(poll.channel, &then, rules)?.is_some() {
             return Ok(Some(then.now));
         }

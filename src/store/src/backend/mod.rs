@@ -49,6 +49,7 @@ const RULES: &[(&str, &str)] = &[
     ("channels.site_id, channels.enrollment_id, channels.kind, channels.user_key", "channels_user"),
     ("api_keys.hash", "api_keys_hash"),
     ("authorities.id", "authorities_id"),
+    ("enrollment_accounts.secret_hash", "enrollment_accounts_secret"),
     ("audit.site_id, audit.position", "audit_position"),
     ("events.site_id, events.position", "events_position"),
     ("parts.site_id, parts.command_id, parts.ordinal", "parts_ordinal"),

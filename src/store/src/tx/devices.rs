@@ -250,6 +250,18 @@ impl Tx<'_> {
         self.in_system("topic_counts_everywhere", |conn| topic_counts(conn, None))
     }
 
+    /// System. Living enrollments of a platform that were made to last.
+    pub fn living_everywhere(&mut self, platform: Platform) -> Result<i64, StoreError> {
+        self.in_system("living_everywhere", |conn| {
+            Ok(enrollments::table
+                .filter(living())
+                .filter(enrollments::platform.eq(platform.raw()))
+                .filter(enrollments::test_only.eq(false))
+                .count()
+                .get_result(conn)?)
+        })
+    }
+
     /// System. "Last seen", batched by the caller (at most 500); never moves backwards.
     pub fn touch_enrollments(
         &mut self,

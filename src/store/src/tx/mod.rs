@@ -11,6 +11,7 @@ mod misc;
 mod push;
 mod queue;
 mod sites;
+mod states;
 mod wakes;
 
 use crate::backend::Conn;

@@ -275,7 +275,11 @@ fn history(bed: &mut Bed, steps: &[Step]) {
             Step::Poll { answer } => {
                 let answering = answer.zip(held_by_device).map(|(o, part)| (part, Outcome::ALL[o]));
                 let skip = matches!(answering, Some((_, Outcome::NotNow)));
-                let peek = Peek { now, answering, skip_not_now: skip };
+                let peek = Peek {
+                    now,
+                    answering: held_by_device.filter(|_| answering.is_some()).into_iter().collect(),
+                    skip_not_now: skip,
+                };
                 // Planned before the answer is recorded, as the engine does …
                 let plan = bed.read(world.site, |tx| tx.peek(world.channel, &peek, &RULES));
                 let plan = plan.map(|c| c.part.id);

@@ -42,7 +42,7 @@ on_every_backend! {
         let again = world.peek(bed, at(2)).expect("offered again");
         assert_eq!((again.part.id, again.part.wire), (part, Some(wire(part))));
         let delivery = again.resend_of.expect("a resend");
-        let peek = Peek { now: at(2), answering: None, skip_not_now: false };
+        let peek = Peek { now: at(2), answering: Vec::new(), skip_not_now: false };
         let handed = bed.write(world.site, move |tx| {
             tx.hand_over(world.channel, id(), &[(part, Some(b"other bytes".to_vec()))], &peek, &RULES)
         });
@@ -91,7 +91,7 @@ on_every_backend! {
         assert_eq!(world.poll(bed, at(1)), Some(first(&slow)));
         // The poll that carries the NotNow is offered the next one, and the plan made before the answer is recorded
         // holds after it.
-        let peek = Peek { now: at(2), answering: Some((first(&slow), Outcome::NotNow)), skip_not_now: true };
+        let peek = Peek { now: at(2), answering: vec![first(&slow)], skip_not_now: true };
         let plan = bed.read(world.site, |tx| tx.peek(world.channel, &peek, &RULES)).expect("offered");
         assert_eq!(plan.part.id, first(&quick));
         let (slow_part, quick_part) = (first(&slow), first(&quick));
@@ -107,7 +107,7 @@ on_every_backend! {
         assert!(waiting.note.expect("says why").contains("not now"));
         world.answer(bed, first(&quick), Outcome::Acknowledged, at(3));
         // Skipped in this session, offered on the next call.
-        let same = Peek { now: at(3), answering: None, skip_not_now: true };
+        let same = Peek { now: at(3), answering: Vec::new(), skip_not_now: true };
         assert_eq!(bed.read(world.site, |tx| tx.peek(world.channel, &same, &RULES)), None);
         assert_eq!(world.poll(bed, at(4)), Some(first(&slow)));
         assert_eq!(world.answer(bed, first(&slow), Outcome::Acknowledged, at(5)).verdict, AnswerVerdict::Applied);
@@ -226,7 +226,7 @@ on_every_backend! {
         let one = world.command();
         world.insert(bed, &two);
         world.insert(bed, &one);
-        let peek = Peek { now: at(1), answering: None, skip_not_now: false };
+        let peek = Peek { now: at(1), answering: Vec::new(), skip_not_now: false };
         let offered = bed.read(world.site, |tx| tx.peek_many(world.channel, &peek, &RULES, 10));
         let parts: Vec<_> = offered.iter().map(|c| c.part.id).collect();
         assert_eq!(parts, [two.parts[0].0, two.parts[1].0, first(&one)]);

@@ -44,7 +44,7 @@ on_every_backend! {
                 tx.channel(a.channel)?.is_some(),
                 tx.command(command.id)?.is_some(),
                 tx.part(first(&command))?.is_some(),
-                tx.peek(a.channel, &Peek { now: at(1), answering: None, skip_not_now: false }, &RULES)?.is_some(),
+                tx.peek(a.channel, &Peek { now: at(1), answering: Vec::new(), skip_not_now: false }, &RULES)?.is_some(),
                 tx.pending_count(a.channel)? != 0,
                 !tx.parts(command.id)?.is_empty(),
                 tx.devices(&DeviceFilter::default(), &page)?.iter().any(|(d, _)| d.id == a.device),

@@ -105,7 +105,7 @@ impl World {
     }
 
     pub fn peek(&self, bed: &Bed, now: Timestamp) -> Option<Candidate> {
-        let peek = Peek { now, answering: None, skip_not_now: false };
+        let peek = Peek { now, answering: Vec::new(), skip_not_now: false };
         bed.read(self.site, |tx| tx.peek(self.channel, &peek, &RULES))
     }
 
@@ -117,7 +117,7 @@ impl World {
     }
 
     pub fn hand_over(&self, bed: &Bed, parts: &[PartId], now: Timestamp) -> HandOver {
-        let peek = Peek { now, answering: None, skip_not_now: false };
+        let peek = Peek { now, answering: Vec::new(), skip_not_now: false };
         let parts: Vec<_> = parts.iter().map(|p| (*p, Some(wire(*p)))).collect();
         let (world, delivery) = (*self, id());
         bed.write(self.site, move |tx| tx.hand_over(world.channel, delivery, &parts, &peek, &RULES))

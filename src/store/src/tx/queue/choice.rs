@@ -43,14 +43,14 @@ pub(super) fn choose(
     if !takes_commands(conn, site, channel)? {
         return Ok(nothing);
     }
-    let answered = peek.answering.map(|(part, _)| part.raw());
-    let open = load_open(conn, site, channel, peek, rules, answered.as_deref())?;
+    let answered: Vec<Vec<u8>> = peek.answering.iter().map(Cell::raw).collect();
+    let open = load_open(conn, site, channel, peek, rules, &answered)?;
     let Some((open, again)) = open else {
-        let offer = next(conn, site, channel, peek, rules, answered, limit)?;
+        let offer = next(conn, site, channel, peek, rules, &answered, limit)?;
         return Ok(Choice { offer, ..nothing });
     };
     if again.is_empty() || !again.iter().any(|(command, _)| is_emergency(command)) {
-        let offer = next(conn, site, channel, peek, rules, answered, limit)?;
+        let offer = next(conn, site, channel, peek, rules, &answered, limit)?;
         let overtakes = offer.first().is_some_and(|(command, _)| is_emergency(command));
         if again.is_empty() || overtakes {
             return Ok(Choice { open: Some(open), offer, resend: false });
@@ -108,11 +108,11 @@ fn load_open(
     channel: ChannelId,
     peek: &Peek,
     rules: &QueueRules,
-    answered: Option<&[u8]>,
+    answered: &[Vec<u8>],
 ) -> Result<Option<(Open, Sent)>, StoreError> {
     let Some(id) = open_delivery(conn, site, &channel.raw())? else { return Ok(None) };
     let mut waiting = unanswered(conn, site, &id)?;
-    waiting.retain(|(_, part)| Some(part.id.as_slice()) != answered);
+    waiting.retain(|(_, part)| !answered.contains(&part.id));
     let mut open = Open { id, stuck: Vec::new(), resendable: false };
     let mut again = Vec::new();
     for (command, part) in waiting {
@@ -139,12 +139,11 @@ fn next(
     channel: ChannelId,
     peek: &Peek,
     rules: &QueueRules,
-    answered: Option<Vec<u8>>,
+    answered: &[Vec<u8>],
     limit: i64,
 ) -> Result<Sent, StoreError> {
     let now = peek.now.0;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let not_this = answered.unwrap_or_default();
     let mut offer: Sent = Vec::new();
     let mut place = (-1, -1);
     loop {
@@ -163,11 +162,14 @@ fn next(
                 Guarantee::UntilAnswered => (rules.max_sends, now.saturating_sub(rules.park_for)),
             };
             let also = if peek.skip_not_now { "queued" } else { "not-now" };
-            let parts: Vec<PartRow> = native!(conn => offerable(site.to_vec(), id.clone(), now, also.to_owned(), sends, since, not_this.clone())
+            let parts: Vec<PartRow> = native!(conn => offerable(site.to_vec(), id.clone(), now, also.to_owned(), sends, since)
                     .order(parts::ordinal)
                     .select(PartRow::as_select())
                     .load(conn))?;
             for part in parts {
+                if answered.contains(&part.id) {
+                    continue;
+                }
                 if let Some(command) = super::command_row(conn, site, &id)? {
                     offer.push((command, part));
                 }
@@ -196,19 +198,10 @@ fn pending(site: Vec<u8>, channel: Vec<u8>, now: i64, lane: i32, seq: i64) -> _ 
 
 /// A command's parts that may go out now ([`may_resend`] says the same of sent ones).
 #[diesel::dsl::auto_type(no_type_alias)]
-fn offerable(
-    site: Vec<u8>,
-    command: Vec<u8>,
-    now: i64,
-    also: String,
-    max_sends: i32,
-    since: i64,
-    not_this: Vec<u8>,
-) -> _ {
+fn offerable(site: Vec<u8>, command: Vec<u8>, now: i64, also: String, max_sends: i32, since: i64) -> _ {
     parts::table
         .filter(parts::site_id.eq(site))
         .filter(parts::command_id.eq(command))
-        .filter(parts::id.ne(not_this))
         .filter(parts::not_before.is_null().or(parts::not_before.le(now)))
         .filter(
             parts::state.eq("queued").or(parts::state.eq(also)).nullable().or(parts::state
@@ -267,9 +260,8 @@ mod tests {
             .select(commands::id);
         let plan_of_poll = plan(&mut conn, poll);
         assert!(plan_of_poll.contains("commands USING INDEX commands_pending"), "{plan_of_poll}");
-        let offered = offerable(vec![1], vec![2], 3, "not-now".into(), 4, 5, vec![6])
-            .order(parts::ordinal)
-            .select(parts::id);
+        let offered =
+            offerable(vec![1], vec![2], 3, "not-now".into(), 4, 5).order(parts::ordinal).select(parts::id);
         let plan_of_parts = plan(&mut conn, offered);
         assert!(plan_of_parts.contains("parts USING INDEX parts_ordinal"), "{plan_of_parts}");
         let carried = super::super::carried(vec![1], vec![2]).select(parts::id);

@@ -44,6 +44,37 @@ impl Tx<'_> {
         })
     }
 
+    /// Site. Up to 200 parts of a channel that the device accepted and whose outcome is awaited, oldest first.
+    pub fn accepted_parts(&mut self, channel: ChannelId) -> Result<Vec<(Command, Part)>, StoreError> {
+        self.in_site("accepted_parts", |conn, site| {
+            // Two plain queries, so that the index of pending commands serves (Q15).
+            let waiting: Vec<CommandRow> = native!(conn => commands::table
+                .filter(commands::site_id.eq(site))
+                .filter(commands::channel_id.eq(channel.raw()))
+                .filter(commands::pending_lane.is_not_null())
+                .filter(commands::first_sent_at.is_not_null())
+                .order((commands::pending_lane, commands::seq))
+                .limit(200)
+                .select(CommandRow::as_select())
+                .load(conn))?;
+            let mut found = Vec::new();
+            for command in waiting {
+                let rows: Vec<PartRow> = native!(conn => parts::table
+                    .filter(parts::site_id.eq(site))
+                    .filter(parts::command_id.eq(command.id.clone()))
+                    .filter(parts::state.eq("accepted"))
+                    .order(parts::ordinal)
+                    .select(PartRow::as_select())
+                    .load(conn))?;
+                let command = command.record()?;
+                for row in rows {
+                    found.push((command.clone(), row.record()?));
+                }
+            }
+            Ok(found)
+        })
+    }
+
     /// Site. Newest first; `after` is the last id of the page before.
     pub fn commands(&mut self, filter: &CommandFilter, page: &Page) -> Result<Vec<Command>, StoreError> {
         self.in_site("commands", |conn, site| {

@@ -72,6 +72,30 @@ impl Tx<'_> {
         })
     }
 
+    /// Site. A part that the device accepted is to be handed over again: it said yes and then showed that it did not do
+    /// it. Whether it was accepted.
+    pub fn part_reopen(&mut self, id: PartId, note: &str, now: Timestamp) -> Result<bool, StoreError> {
+        self.in_site("part_reopen", |conn, site| {
+            let target = parts::table
+                .filter(parts::site_id.eq(site))
+                .filter(parts::id.eq(id.raw()))
+                .filter(parts::state.eq(PartState::Accepted.raw()));
+            let rows = diesel::update(target).set(parts::state.eq(PartState::Sent.raw())).run(conn)?;
+            if rows == 0 {
+                return Ok(false);
+            }
+            let command: Vec<u8> = parts::table
+                .filter(parts::site_id.eq(site))
+                .filter(parts::id.eq(id.raw()))
+                .select(parts::command_id)
+                .get_result(conn)?;
+            if let Some(mut command) = super::command_row(conn, site, &command)? {
+                settle(conn, site, &mut command, CommandState::Sent, Some(note), now)?;
+            }
+            Ok(true)
+        })
+    }
+
     /// Site. Remembers whether the device's last word was NotNow: then it calls by itself and needs no wake (Q7).
     pub fn session_word(&mut self, channel: ChannelId, was_not_now: bool) -> Result<(), StoreError> {
         self.in_site("session_word", |conn, site| {
