@@ -74,6 +74,17 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
     openssl_sha256(data)
 }
 
+/// MD5, for the digest credentials of OMA-DM only (OMA-TS-DM_Security 5.3). It proves nothing by itself.
+#[must_use]
+pub fn md5(data: &[u8]) -> [u8; 16] {
+    let mut out = [0; 16];
+    // An OpenSSL without MD5 (FIPS) makes every credential wrong, which costs the device a challenge and no more.
+    if let Ok(digest) = openssl::hash::hash(MessageDigest::md5(), data) {
+        out.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+    }
+    out
+}
+
 /// HMAC-SHA256 (RFC 2104).
 #[must_use]
 pub fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {

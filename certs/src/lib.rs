@@ -14,6 +14,7 @@
 //! | [`ca`] | the device CA and the TLS CA, and the only templates certificates are made from |
 //! | [`csr`] | reading and building PKCS#10 requests |
 //! | [`cms`] | `Mdm-Signature`, signed profiles, enveloped data |
+//! | [`jwt`] | tokens of Entra ID: verifying them against a set of public keys |
 //! | [`push`] | importing an Apple push certificate |
 
 pub mod asn1;
@@ -23,6 +24,7 @@ pub mod cms;
 pub mod csr;
 mod error;
 pub mod hash;
+pub mod jwt;
 pub mod keys;
 mod oid;
 pub mod push;
