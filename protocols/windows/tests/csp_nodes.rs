@@ -61,7 +61,10 @@ fn everything() -> Vec<Step> {
         wifi("Office / 5 GHz", "<WLANProfile/>").unwrap(),
         remove_wifi("Office").unwrap(),
         hardware_hash(),
-        ingest_admx("App", "File", "<policyDefinitions/>").unwrap(),
+        rotation_status(),
+        trusted_roots(),
+        msix_status("Contoso.App_8wekyb3d8bbwe").unwrap(),
+        remove_firewall_rule("web").unwrap(),
         laps(&Laps { directory: 1, age: 30, length: 20, account: Some("admin".into()) }).unwrap(),
     ];
     use Wipe::*;
@@ -69,13 +72,16 @@ fn everything() -> Vec<Step> {
         [Reset, KeepProvisioning, Protected, KeepUserData, Cloud, CloudKeepUserData, CloudKeepProvisioning];
     steps.extend(kinds.map(wipe));
     steps.extend(polling(p, &Polling { first: (5, 3), second: (8, 15), remaining: (0, 480) }).unwrap());
+    steps.extend(ingest_admx("App", "File", "<policyDefinitions/>").unwrap());
     steps.extend(install_msi(&msi()).unwrap());
     steps.extend(msi_status(&msi().product).unwrap());
     steps.extend(install_msix("Contoso.App_8wekyb3d8bbwe", "https://mdm.example/a.msix").unwrap());
     for scope in [Scope::Device, Scope::User] {
         steps.extend(scep(&scep_of(scope)).unwrap());
         steps.push(pfx("p", scope, b"pfx", "pw").unwrap());
+        steps.push(scep_status("wifi cert", scope).unwrap());
         steps.push(vpn(scope, "Head office", "<VPNProfile/>").unwrap());
+        steps.push(remove_vpn(scope, "Head office").unwrap());
         steps.push(policy(scope, "Camera", "AllowCamera", &PolicyValue::Int(0)).unwrap());
         steps.push(remove_policy(scope, "Camera", "AllowCamera").unwrap());
     }

@@ -1,5 +1,6 @@
 //! One-time actions.
 
+use super::document::Xml;
 use super::{Error, NodeCommand, Step, device, segment, unusable};
 use crate::syncml::Format;
 
@@ -112,6 +113,12 @@ pub fn rotate_recovery_passwords(request_id: &str) -> Step {
     NodeCommand::with(crate::syncml::Verb::Exec, uri, Format::Chr, request_id).into()
 }
 
+/// Asks how the rotation goes: 0 done, 1 pending, 2 not started, else an error.
+#[must_use]
+pub fn rotation_status() -> Step {
+    NodeCommand::get(device("BitLocker/Status/RotateRecoveryPasswordsStatus")).into()
+}
+
 /// A new LAPS password, which goes to Entra or AD, never to us (LAPS CSP).
 #[must_use]
 pub fn reset_laps_password() -> Step {
@@ -129,6 +136,31 @@ pub fn renew_certificate() -> Step {
 pub fn collect_diagnostics(definition: &str) -> Step {
     let uri = "./Vendor/MSFT/DiagnosticLog/DiagnosticArchive/ArchiveDefinition";
     NodeCommand::with(crate::syncml::Verb::Exec, uri, Format::Chr, definition).into()
+}
+
+/// The `Collection` document: what helps to see why management does not work, uploaded to `url`.
+///
+/// # Errors
+/// For an id that is no GUID, or an address that is not HTTPS.
+pub fn diagnostics_collection(id: &str, url: &str) -> Result<String, Error> {
+    if uuid::Uuid::try_parse(id).is_err() {
+        return Err(unusable("id", "it is not a GUID"));
+    }
+    if !url.starts_with("https://") || url.len() > 2048 || url.chars().any(char::is_control) {
+        return Err(unusable("url", "it is not an HTTPS address"));
+    }
+    let mut children = vec![Xml::text("ID", id), Xml::text("SasUrl", url)];
+    let gathered = [
+        ("RegistryKey", "HKLM\\SOFTWARE\\Microsoft\\PolicyManager"),
+        ("RegistryKey", "HKLM\\SOFTWARE\\Policies"),
+        ("FoldersFiles", "%ProgramData%\\Microsoft\\DiagnosticLogCSP\\Collectors\\*.etl"),
+        ("Command", "%windir%\\system32\\ipconfig.exe /all"),
+        ("Events", "Application"),
+        ("Events", "System"),
+        ("Events", "Microsoft-Windows-DeviceManagement-Enterprise-Diagnostics-Provider/Admin"),
+    ];
+    children.extend(gathered.map(|(name, what)| Xml::text(name, what)));
+    Xml::parent("Collection", children).write()
 }
 
 /// The polling schedule: (number, interval in minutes) of its three stages (DMClient CSP, Poll).

@@ -106,6 +106,16 @@ pub fn install_msix(family_name: &str, url: &str) -> Result<Vec<Step>, Error> {
     Ok(vec![add.into(), NodeCommand::with(Verb::Exec, uri, Format::Xml, data).into()])
 }
 
+/// Asks how an installation goes: 0 not installed, 1 installing, 2 failed, 3 installed.
+///
+/// # Errors
+/// For a name that cannot stand in a LocURI.
+pub fn msix_status(family_name: &str) -> Result<Step, Error> {
+    let name = segment("family_name", family_name)?;
+    let uri = [&device("EnterpriseModernAppManagement/AppInstallation/"), &name[..], "/Status"].concat();
+    Ok(NodeCommand::get(uri).into())
+}
+
 /// Removes an MSIX package.
 ///
 /// # Errors

@@ -103,6 +103,21 @@ pub fn scep(scep: &Scep) -> Result<Vec<Step>, Error> {
     Ok(vec![Step::Atomic(settings), NodeCommand::exec([&base, "Enroll"].concat()).into()])
 }
 
+/// Asks how an enrollment goes: 1 done, 2 pending, 16 failed, 32 unknown.
+///
+/// # Errors
+/// For an id that cannot stand in a LocURI.
+pub fn scep_status(id: &str, scope: Scope) -> Result<Step, Error> {
+    let uri = [scope.prefix(), "ClientCertificateInstall/SCEP/", &segment("id", id)?, "/Status"].concat();
+    Ok(NodeCommand::get(uri).into())
+}
+
+/// Asks for the thumbprints of the roots that were installed.
+#[must_use]
+pub fn trusted_roots() -> Step {
+    NodeCommand::get(device("RootCATrustedCertificates/Root")).into()
+}
+
 /// Installs a PFX: one Atomic, the blob last because it starts the installation.
 ///
 /// # Errors

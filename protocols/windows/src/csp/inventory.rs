@@ -1,5 +1,8 @@
 //! What we ask a machine. Each node is a `Get` of its own: a 404 for one must not spoil the others.
 
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
 use super::actions::provider_node;
 use super::document::Xml;
 use super::{Error, NodeCommand, Step, device};
@@ -78,4 +81,51 @@ pub fn software() -> Result<Vec<Step>, Error> {
         NodeCommand::replace(device(&[apps, "AppInventoryQuery"].concat()), Format::Xml, query).into(),
         NodeCommand::get(device(&[apps, "AppInventoryResults"].concat())).into(),
     ])
+}
+
+/// A package that `AppInventoryResults` names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InstalledPackage {
+    /// `PackageFamilyName`.
+    pub family_name: String,
+    /// `Name`.
+    pub name: Option<String>,
+    /// `Version`.
+    pub version: Option<String>,
+    /// `Publisher`.
+    pub publisher: Option<String>,
+}
+
+/// Reads `AppInventoryResults`. What is said of a package stands in attributes; a package without a family name is
+/// left out. Stops at `max` packages, or where the document stops being XML: what was read counts.
+#[must_use]
+pub fn installed_packages(xml: &str, max: usize) -> Vec<InstalledPackage> {
+    let mut reader = Reader::from_str(xml);
+    let mut packages = Vec::new();
+    while packages.len() < max {
+        let tag = match reader.read_event() {
+            Ok(Event::Start(tag) | Event::Empty(tag)) => tag,
+            Ok(Event::Eof | Event::DocType(_)) | Err(_) => break,
+            Ok(_) => continue,
+        };
+        if tag.local_name().as_ref() != "Package" {
+            continue;
+        }
+        let mut package = InstalledPackage::default();
+        for attribute in tag.attributes().take(32).filter_map(Result::ok) {
+            let Ok(value) = quick_xml::escape::unescape(&attribute.value) else { continue };
+            let value = value.into_owned();
+            match attribute.key.local_name().as_ref() {
+                "PackageFamilyName" => package.family_name = value,
+                "Name" => package.name = Some(value),
+                "Version" => package.version = Some(value),
+                "Publisher" => package.publisher = Some(value),
+                _ => {}
+            }
+        }
+        if !package.family_name.is_empty() {
+            packages.push(package);
+        }
+    }
+    packages
 }

@@ -1,5 +1,6 @@
 //! Wi-Fi, VPN and firewall (WiFi, VPNv2 and Firewall CSPs).
 
+use super::document::Xml;
 use super::{Error, NodeCommand, Scope, Step, device, segment, unusable};
 use crate::syncml::Format;
 
@@ -19,6 +20,62 @@ pub fn remove_wifi(ssid: &str) -> Result<Step, Error> {
     Ok(NodeCommand::delete(wifi_node(ssid)?).into())
 }
 
+/// The `WLANProfile` document of a network with a WPA2 passphrase, or of an open one.
+///
+/// # Errors
+/// For an SSID or a passphrase of the wrong length.
+pub fn wlan_profile(ssid: &str, passphrase: Option<&str>, hidden: bool) -> Result<String, Error> {
+    if ssid.is_empty() || ssid.len() > 32 || ssid.chars().any(char::is_control) {
+        return Err(unusable("ssid", "1 to 32 bytes without control characters"));
+    }
+    if passphrase.is_some_and(|text| !(8..=63).contains(&text.len()) || !text.bytes().all(is_printable)) {
+        return Err(unusable("passphrase", "8 to 63 printable ASCII characters"));
+    }
+    let hex: String = ssid.bytes().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(hex_digit).collect();
+    let (authentication, encryption) =
+        if passphrase.is_some() { ("WPA2PSK", "AES") } else { ("open", "none") };
+    let mut network = vec![Xml::parent("SSID", vec![Xml::text("hex", &hex), Xml::text("name", ssid)])];
+    if hidden {
+        network.push(Xml::text("nonBroadcast", "true"));
+    }
+    let mut security = vec![Xml::parent(
+        "authEncryption",
+        vec![
+            Xml::text("authentication", authentication),
+            Xml::text("encryption", encryption),
+            Xml::text("useOneX", "false"),
+        ],
+    )];
+    security.extend(passphrase.map(|passphrase| {
+        Xml::parent(
+            "sharedKey",
+            vec![
+                Xml::text("keyType", "passPhrase"),
+                Xml::text("protected", "false"),
+                Xml::text("keyMaterial", passphrase),
+            ],
+        )
+    }));
+    let mut profile =
+        Xml::empty("WLANProfile", &[("xmlns", "http://www.microsoft.com/networking/WLAN/profile/v1")]);
+    profile.children = vec![
+        Xml::text("name", ssid),
+        Xml::parent("SSIDConfig", network),
+        Xml::text("connectionType", "ESS"),
+        Xml::text("connectionMode", "auto"),
+        Xml::parent("MSM", vec![Xml::parent("security", security)]),
+    ];
+    profile.write()
+}
+
+fn is_printable(byte: u8) -> bool {
+    (0x20..0x7F).contains(&byte)
+}
+
+fn hex_digit(digit: u8) -> Option<char> {
+    char::from_digit(digit.into(), 16).map(|digit| digit.to_ascii_uppercase())
+}
+
 fn wifi_node(ssid: &str) -> Result<String, Error> {
     if ssid.len() > 32 {
         return Err(unusable("ssid", "it is longer than 32 bytes"));
@@ -33,6 +90,14 @@ fn wifi_node(ssid: &str) -> Result<String, Error> {
 pub fn vpn(scope: Scope, name: &str, xml: &str) -> Result<Step, Error> {
     let uri = [scope.prefix(), "VPNv2/", &segment("name", name)?, "/ProfileXML"].concat();
     Ok(NodeCommand::replace(uri, Format::Chr, xml).into())
+}
+
+/// Removes a VPN profile.
+///
+/// # Errors
+/// For a name that cannot stand in a LocURI.
+pub fn remove_vpn(scope: Scope, name: &str) -> Result<Step, Error> {
+    Ok(NodeCommand::delete([scope.prefix(), "VPNv2/", &segment("name", name)?].concat()).into())
 }
 
 /// A rule of the Windows firewall.
@@ -65,9 +130,6 @@ pub struct FirewallRule {
 /// # Errors
 /// For an id with `|` or `/`, ports that are no ports, or a profile mask that has no meaning.
 pub fn firewall_rule(rule: &FirewallRule) -> Result<Step, Error> {
-    if rule.id.contains(['|', '/']) {
-        return Err(unusable("id", "it must not have | or /"));
-    }
     if rule.profiles == 0 || rule.profiles > 7 {
         return Err(unusable("profiles", "1 domain, 2 private, 4 public, or a sum of them"));
     }
@@ -77,7 +139,7 @@ pub fn firewall_rule(rule: &FirewallRule) -> Result<Step, Error> {
     if [&rule.local_ports, &rule.remote_ports].into_iter().flatten().any(|text| !ports(text)) {
         return Err(unusable("ports", "only digits, commas and hyphens"));
     }
-    let base = ["./Vendor/MSFT/Firewall/MdmStore/FirewallRules/", &segment("id", &rule.id)?, "/"].concat();
+    let base = [&firewall_node(&rule.id)?[..], "/"].concat();
     let set =
         |leaf: &str, format: Format, value: &str| NodeCommand::replace([&base, leaf].concat(), format, value);
     let mut commands = vec![set("Name", Format::Chr, &rule.name)];
@@ -96,4 +158,19 @@ pub fn firewall_rule(rule: &FirewallRule) -> Result<Step, Error> {
     commands.push(set("Action/Type", Format::Int, if rule.allow { "1" } else { "0" }));
     commands.push(set("Enabled", Format::Bool, "true"));
     Ok(Step::Atomic(commands))
+}
+
+/// Removes a rule of the Windows firewall.
+///
+/// # Errors
+/// For an id with `|` or `/`.
+pub fn remove_firewall_rule(id: &str) -> Result<Step, Error> {
+    Ok(NodeCommand::delete(firewall_node(id)?).into())
+}
+
+fn firewall_node(id: &str) -> Result<String, Error> {
+    if id.contains(['|', '/']) {
+        return Err(unusable("id", "it must not have | or /"));
+    }
+    Ok(["./Vendor/MSFT/Firewall/MdmStore/FirewallRules/", &segment("id", id)?[..]].concat())
 }

@@ -52,14 +52,20 @@ fn enabled(elements: &[(String, String)]) -> Result<String, Error> {
     fragments(&parts)
 }
 
-/// Brings an ADMX file to the machine; its policies are then areas of [`admx_area`].
+/// Brings an ADMX file to the machine; its policies are then areas of [`admx_area`]. A file that is there already
+/// answers the `Add` with 418 and is replaced.
 ///
 /// # Errors
 /// For names that cannot stand in a LocURI.
-pub fn ingest_admx(app: &str, file_id: &str, admx: &str) -> Result<Step, Error> {
+pub fn ingest_admx(app: &str, file_id: &str, admx: &str) -> Result<Vec<Step>, Error> {
     let (app, file_id) = (segment("app", app)?, segment("file_id", file_id)?);
     let uri = device(&["Policy/ConfigOperations/ADMXInstall/", &app, "/Policy/", &file_id].concat());
-    Ok(NodeCommand::add(uri, Format::Chr, admx).into())
+    Ok(add_and_replace(&uri, Format::Chr, admx))
+}
+
+fn add_and_replace(uri: &str, format: Format, data: &str) -> Vec<Step> {
+    let add = NodeCommand::add(uri, format.clone(), data);
+    vec![add.into(), NodeCommand::replace(uri, format, data).into()]
 }
 
 /// The area of an ingested file's policies: the app and its categories from the root to the leaf.
@@ -174,20 +180,20 @@ pub fn laps(laps: &Laps) -> Result<Step, Error> {
     Ok(Step::Atomic(commands))
 }
 
-/// A local administrator's account (Accounts CSP).
+/// A local administrator's account (Accounts CSP). One that is there already answers the `Add` with 418 and gets the
+/// password by `Replace`.
 ///
 /// # Errors
 /// For a name that Windows does not take.
 pub fn local_administrator(name: &str, password: &str) -> Result<Vec<Step>, Error> {
-    if name.len() > 20
+    if name.chars().count() > 20
         || name.contains(['"', '/', '\\', '[', ']', ':', ';', '|', '=', ',', '+', '*', '?', '<', '>', '@'])
     {
         return Err(unusable("name", "at most 20 characters, none of \"/\\[]:;|=,+*?<>@"));
     }
     let base = device(&["Accounts/Users/", &segment("name", name)?].concat());
-    Ok(vec![
-        NodeCommand::add([&base, "/Password"].concat(), Format::Chr, password).into(),
-        // 2 is the group of administrators.
-        NodeCommand::add([&base, "/LocalUserGroup"].concat(), Format::Int, "2").into(),
-    ])
+    let mut steps = add_and_replace(&[&base, "/Password"].concat(), Format::Chr, password);
+    // 2 is the group of administrators.
+    steps.extend(add_and_replace(&[&base, "/LocalUserGroup"].concat(), Format::Int, "2"));
+    Ok(steps)
 }

@@ -82,6 +82,22 @@ impl Answer {
     }
 }
 
+/// Who does what the server says. A closure that answers one command will do when nothing has to be undone.
+pub trait Obey {
+    /// Does one command.
+    fn obey(&mut self, request: &Request) -> Answer;
+    /// An `Atomic` begins.
+    fn begin(&mut self) {}
+    /// The `Atomic` is over; when it failed, everything since it began has to be undone.
+    fn end(&mut self, _failed: bool) {}
+}
+
+impl<F: FnMut(&Request) -> Answer> Obey for F {
+    fn obey(&mut self, request: &Request) -> Answer {
+        self(request)
+    }
+}
+
 /// A session as the machine sees it.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -94,6 +110,16 @@ pub struct Client {
     with_cred: bool,
     challenges: u8,
     md5: Md5,
+    /// The node of an object that comes in pieces, and what has come.
+    pieces: Option<(String, String)>,
+}
+
+/// What becomes of one command of a group.
+struct Fate<'c> {
+    cmd_id: &'c str,
+    name: &'c str,
+    request: Option<&'c Request>,
+    answer: Answer,
 }
 
 impl Client {
@@ -102,7 +128,17 @@ impl Client {
     pub fn new(identity: Identity, habits: Habits, number: u32, md5: Md5) -> Self {
         let session_id = if habits.hex_session_id { hex(number) } else { number.to_string() };
         let with_cred = habits.always_cred;
-        Self { habits, identity, session_id, msg_id: 0, package: Vec::new(), with_cred, challenges: 0, md5 }
+        Self {
+            habits,
+            identity,
+            session_id,
+            msg_id: 0,
+            package: Vec::new(),
+            with_cred,
+            challenges: 0,
+            md5,
+            pieces: None,
+        }
     }
 
     /// Package 1: alert 1201 (1200 when `pushed`), who is signed in, further alerts, and `./DevInfo`.
@@ -132,7 +168,7 @@ impl Client {
     }
 
     /// The machine's next message, or `None` when the session is over. `obey` is asked for every command in order.
-    pub fn answer(&mut self, reply: &Message, obey: &mut dyn FnMut(&Request) -> Answer) -> Option<Message> {
+    pub fn answer(&mut self, reply: &Message, obey: &mut dyn Obey) -> Option<Message> {
         let header = reply.commands.iter().find_map(|command| match command {
             Command::Status(status) if status.cmd_ref == "0" => Some(status),
             _ => None,
@@ -179,15 +215,34 @@ impl Client {
         Some(self.message(commands, true))
     }
 
-    fn obey(
-        &self,
-        reply: &Message,
-        request: &Request,
-        obey: &mut dyn FnMut(&Request) -> Answer,
-        out: &mut Vec<Command>,
-    ) {
-        let piece = request.items.iter().any(|item| item.more);
-        let answer = if piece { Answer::status(213) } else { obey(request) };
+    /// A piece of an object is kept until the last one comes.
+    fn obey(&mut self, reply: &Message, request: &Request, obey: &mut dyn Obey, out: &mut Vec<Command>) {
+        let (uri, text) = match request.items.as_slice() {
+            [Item { target: Some(target), data, .. }] => {
+                (target.uri.as_str(), data.as_ref().and_then(Data::as_str).unwrap_or_default())
+            }
+            _ => ("", ""),
+        };
+        let before = match self.pieces.take() {
+            Some((begun, text)) if begun == uri => text,
+            _ => String::new(),
+        };
+        if request.items.iter().any(|item| item.more) {
+            self.pieces = Some((uri.to_owned(), before + text));
+            return self.respond(reply, request, Answer::status(213), out);
+        }
+        let answer = if before.is_empty() {
+            obey.obey(request)
+        } else {
+            let mut whole = request.clone();
+            let data = Data::text(before + text);
+            whole.items.iter_mut().for_each(|item| item.data = Some(data.clone()));
+            obey.obey(&whole)
+        };
+        self.respond(reply, request, answer, out);
+    }
+
+    fn respond(&self, reply: &Message, request: &Request, answer: Answer, out: &mut Vec<Command>) {
         let targets: Vec<String> = request
             .items
             .iter()
@@ -213,39 +268,14 @@ impl Client {
         }
     }
 
-    /// An Atomic of which one command fails is undone: 507, and 216 for what had succeeded, 215 for the rest.
-    fn group(
-        &self,
-        reply: &Message,
-        group: &Group,
-        obey: &mut dyn FnMut(&Request) -> Answer,
-        out: &mut Vec<Command>,
-    ) {
-        let atomic = group.kind == GroupKind::Atomic;
-        let mut answers: Vec<(&Request, Answer)> = Vec::new();
-        let mut failed = false;
-        for command in &group.commands {
-            let Command::Request(request) = command else { continue };
-            let answer = if failed && atomic {
-                Answer::status(215)
-            } else if atomic && request.verb == Verb::Get {
-                Answer::status(500)
-            } else {
-                obey(request)
-            };
-            failed |= answer.code >= 300;
-            answers.push((request, answer));
-        }
-        if failed && atomic {
-            for (_, answer) in answers.iter_mut().filter(|(_, answer)| answer.code == 200) {
-                *answer = Answer::status(216);
+    fn group(&self, reply: &Message, group: &Group, obey: &mut dyn Obey, out: &mut Vec<Command>) {
+        let mut fates = Vec::new();
+        run(group, None, obey, &mut fates);
+        for fate in fates {
+            match fate.request {
+                Some(request) => self.respond(reply, request, fate.answer, out),
+                None => out.push(self.status(reply, fate.cmd_id, fate.name, fate.answer, &[])),
             }
-        }
-        let code = if failed && atomic { 507 } else { 200 };
-        out.push(self.status(reply, &group.cmd_id, group.kind.as_str(), Answer::status(code), &[]));
-        for (request, answer) in answers {
-            let mut once = Some(answer);
-            self.obey(reply, request, &mut |_| once.take().unwrap_or_else(|| Answer::status(500)), out);
         }
     }
 
@@ -320,6 +350,61 @@ impl Client {
     #[must_use]
     pub fn nonce(&self) -> String {
         STANDARD.encode(&self.identity.nonce)
+    }
+}
+
+/// Runs a group. An `Atomic` of which one command fails is undone: 507, and 216 for what had succeeded, 215 for the
+/// rest. Neither a `Get` nor another `Atomic` belongs inside: 500. `failed` is that of the `Atomic` around this group.
+fn run<'c>(group: &'c Group, failed: Option<&mut bool>, obey: &mut dyn Obey, fates: &mut Vec<Fate<'c>>) {
+    let nested = failed.is_some();
+    let atomic = group.kind == GroupKind::Atomic;
+    let first = fates.len();
+    let fate = |cmd_id, name, code| Fate { cmd_id, name, request: None, answer: Answer::status(code) };
+    fates.push(fate(&group.cmd_id, group.kind.as_str(), 200));
+    let mut own = false;
+    let failed = failed.unwrap_or(&mut own);
+    let undoes = atomic || nested;
+    if atomic && !nested {
+        obey.begin();
+    }
+    for command in &group.commands {
+        let skipped = *failed && undoes;
+        match command {
+            Command::Request(request) => {
+                let answer = match request.verb {
+                    _ if skipped => Answer::status(215),
+                    Verb::Get if undoes => Answer::status(500),
+                    _ => obey.obey(request),
+                };
+                *failed |= answer.code >= 300;
+                let name = request.verb.as_str();
+                fates.push(Fate { cmd_id: &request.cmd_id, name, request: Some(request), answer });
+            }
+            Command::Group(inner) if undoes && (skipped || inner.kind == GroupKind::Atomic) => {
+                let code = if skipped { 215 } else { 500 };
+                fates.push(fate(&inner.cmd_id, inner.kind.as_str(), code));
+                *failed = true;
+            }
+            Command::Group(inner) => run(inner, undoes.then_some(&mut *failed), obey, fates),
+            Command::Unknown { name, cmd_id } => {
+                fates.push(fate(cmd_id, name, if skipped { 215 } else { 406 }));
+                *failed = true;
+            }
+            Command::Alert(_) | Command::Status(_) | Command::Results(_) => {}
+        }
+    }
+    if !atomic || nested {
+        return;
+    }
+    obey.end(*failed);
+    if *failed {
+        for (at, fate) in fates.iter_mut().skip(first).enumerate() {
+            match fate.answer.code {
+                _ if at == 0 => fate.answer = Answer::status(507),
+                200..=214 => fate.answer = Answer::status(216),
+                _ => {}
+            }
+        }
     }
 }
 

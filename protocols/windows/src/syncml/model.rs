@@ -17,6 +17,32 @@ pub(crate) fn from_tree(root: &Element) -> Result<Message, Error> {
     Ok(Message { header, commands, last: body.has("Final") })
 }
 
+/// The commands that an administrator wrote: a whole message, or what would stand in its body.
+pub(crate) fn commands_from(mut body: Element) -> Result<Vec<Command>, Error> {
+    if let [only] = body.children.as_slice()
+        && matches!(&*only.name, "SyncML" | "SyncBody")
+    {
+        let inner = if only.name == "SyncML" { only.child("SyncBody").cloned() } else { Some(only.clone()) };
+        body = inner.ok_or(Error::Missing { parent: "SyncML", element: "SyncBody" })?;
+    }
+    body.children.retain(|child| child.name != "Final");
+    body.children.iter_mut().for_each(number);
+    Ok(body.children.iter().map(command_from).collect())
+}
+
+/// A command without a number is no command; the session gives the real ones.
+fn number(command: &mut Element) {
+    if !matches!(&*command.name, "CmdID" | "NoResp" | "Meta" | "Item" | "Data" | "Correlator") {
+        if command.text_of("CmdID").is_none_or(str::is_empty) {
+            command.children.retain(|child| child.name != "CmdID");
+            command.push_text("CmdID", "1");
+        }
+        if matches!(&*command.name, "Atomic" | "Sequence") {
+            command.children.iter_mut().for_each(number);
+        }
+    }
+}
+
 fn header_from(element: &Element) -> Result<Header, Error> {
     let required = |name: &'static str| {
         element

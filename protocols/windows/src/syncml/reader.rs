@@ -51,6 +51,46 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Message, Error> {
     super::model::from_tree(&tree(bytes, limits)?)
 }
 
+/// Reads commands without a message around them, as administrators write them. `CmdID` may be absent.
+///
+/// # Errors
+/// As [`read`], except that no header is wanted.
+pub fn read_commands(bytes: &[u8], limits: &Limits) -> Result<Vec<super::Command>, Error> {
+    if bytes.len() > limits.max_bytes {
+        return Err(Error::TooLarge { limit: limits.max_bytes });
+    }
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Error::Empty);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::Encoding)?;
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let mut reader = Reader::from_str(text);
+    reader.config_mut().expand_empty_elements = true;
+    let mut document = Document::new(text, limits);
+    document.open.push(Element::new("SyncBody"));
+    loop {
+        let before = reader.buffer_position();
+        match reader.read_event().map_err(|_| Error::Xml("it is not well-formed"))? {
+            Event::Eof if document.open.len() == 1 => break,
+            Event::Eof => return Err(Error::Xml("an element never ends")),
+            event => document.take(event, before, reader.buffer_position())?,
+        }
+        if document.open.is_empty() {
+            return Err(Error::Xml("an element ends that never began"));
+        }
+    }
+    let body = document.open.pop().ok_or(Error::Empty)?;
+    super::model::commands_from(body)
+}
+
+/// Whether a text is a document of its own by the rules of this reader, and the local name of its root.
+///
+/// # Errors
+/// What the limits or XML refused.
+pub fn root_name(text: &str, limits: &Limits) -> Result<String, Error> {
+    Ok(tree(text.as_bytes(), limits)?.name.into_owned())
+}
+
 /// Whether a text can stand between the tags of `Data` as it is.
 pub(crate) fn check_markup(markup: &str) -> Result<(), Error> {
     const WRONG: Error = Error::NotWritable("its markup is not well-formed");

@@ -327,6 +327,12 @@ impl Session {
         self.phase == Phase::Open
     }
 
+    /// The part whose object is on its way in pieces: its offer must come again with the next reply.
+    #[must_use]
+    pub fn in_pieces(&self) -> Option<&str> {
+        self.sending.as_ref().map(|sending| sending.part.as_str())
+    }
+
     /// Parts that were sent and have no final status: to be offered again in a later session, or, when they must
     /// not run twice, to be reported as unknown.
     #[must_use]

@@ -122,7 +122,8 @@ impl Session {
         let scheme = secret.scheme();
         match verdict {
             // 212 holds for the session; native clients send the credential of its beginning all the same.
-            Verdict::Accepted | Verdict::Stale | Verdict::Absent if self.proved => {
+            // Side by side with another session that digest may be older than the two nonces that are remembered.
+            Verdict::Accepted | Verdict::Stale | Verdict::Absent | Verdict::Wrong if self.proved => {
                 self.header = HeaderStatus { code: 212, challenge: None };
                 Ok(())
             }
