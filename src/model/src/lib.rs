@@ -26,5 +26,5 @@ pub use id::{
 pub use intent::{Intent, Lane};
 pub use lifecycle::{CommandState, Guarantee, Outcome, PartState};
 pub use permit::{Action, Scope};
-pub use platform::{ChannelKind, Platform};
+pub use platform::{ChannelKind, PackageKind, Platform};
 pub use time::Timestamp;

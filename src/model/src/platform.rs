@@ -85,6 +85,16 @@ words!(
     }
 );
 
+words!(
+    /// What kind of file a package of the package store is.
+    PackageKind {
+        /// Windows Installer.
+        Msi = "msi",
+        /// A signed app package of Windows.
+        Msix = "msix",
+    }
+);
+
 /// A dotted version of an operating system, compared number by number ("9.0" < "10.0").
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OsVersion(pub Vec<u32>);

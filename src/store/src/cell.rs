@@ -81,6 +81,7 @@ macro_rules! texts {
     )+};
 }
 texts!(
+    PackageKind,
     Platform,
     ChannelKind,
     Lane,

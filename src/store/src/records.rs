@@ -6,8 +6,8 @@ use bellwether_model::permit::Grants;
 use bellwether_model::{
     ApiKeyId, AuditId, AuthorityId, ChallengeId, ChannelId, ChannelKind, CommandId, CommandState, DeliveryId,
     DeviceId, EnrollmentAccountId, EnrollmentId, EnrollmentState, EventId, EventKind, Guarantee, IdentityId,
-    InvitationId, InvitationState, JobId, Lane, Outcome, Ownership, PartId, PartState, PersonId, Platform,
-    SiteId, Timestamp,
+    InvitationId, InvitationState, JobId, Lane, Outcome, Ownership, PackageId, PackageKind, PartId,
+    PartState, PersonId, Platform, SiteId, Timestamp,
 };
 
 /// Bytes that only the engine can open.
@@ -506,6 +506,44 @@ pub struct EnrollmentAccount {
     pub expires_at: Timestamp,
     /// Refused since.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// An uploaded file that devices may install. Its bytes are chunks under their hash.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Package {
+    /// Id.
+    pub id: PackageId,
+    /// What kind of file.
+    pub kind: PackageKind,
+    /// Shown to admins.
+    pub name: String,
+    /// Product code of an MSI, package family name of an MSIX.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of all bytes.
+    pub sha256: Vec<u8>,
+    /// Bytes.
+    pub size: i64,
+    /// When uploaded.
+    pub created_at: Timestamp,
+    /// By whom (actor text).
+    pub created_by: String,
+}
+
+/// An enrollment may fetch a package. Deleted with the package, or when its time is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackageGrant {
+    /// Keyed hash of the token in the URL. Unique over the server.
+    pub token_hash: Vec<u8>,
+    /// What.
+    pub package_id: PackageId,
+    /// Who.
+    pub enrollment_id: EnrollmentId,
+    /// Since.
+    pub created_at: Timestamp,
+    /// Until.
+    pub expires_at: Timestamp,
 }
 
 /// A kept secret of an enrollment: unlock token, bootstrap token, lock PIN …

@@ -412,6 +412,42 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    packages (site_id, id) {
+        site_id -> Binary,
+        id -> Binary,
+        kind -> Text,
+        name -> Text,
+        product -> Text,
+        version -> Text,
+        sha256 -> Binary,
+        size -> BigInt,
+        created_at -> BigInt,
+        created_by -> Text,
+    }
+}
+
+diesel::table! {
+    package_chunks (site_id, sha256, ordinal) {
+        site_id -> Binary,
+        sha256 -> Binary,
+        ordinal -> Integer,
+        bytes -> Binary,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    package_grants (site_id, token_hash) {
+        site_id -> Binary,
+        token_hash -> Binary,
+        package_id -> Binary,
+        enrollment_id -> Binary,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     sites,
     server_settings,
@@ -443,4 +479,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     enrollment_accounts,
     enrollment_account_uses,
     applied_settings,
+    packages,
+    package_chunks,
+    package_grants,
 );

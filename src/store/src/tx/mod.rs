@@ -8,6 +8,7 @@ mod invitations;
 mod jobs;
 mod keys;
 mod misc;
+mod packages;
 mod push;
 mod queue;
 mod sites;

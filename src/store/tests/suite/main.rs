@@ -9,6 +9,8 @@ mod backends;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod packages;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod queue_endings;
