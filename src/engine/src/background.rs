@@ -81,7 +81,14 @@ impl Engine {
         // Anybody's address is a row here: without this the table grows with every passer-by.
         let before = now.plus(-KEEP_RATES);
         self.store.write(Scope::System, move |tx| tx.rate_purge(before).map_err(Error::from)).await?;
-        Ok(())
+        // Sessions of PCs that never came back; a living one is written with every message.
+        let before = now.plus(-DAY);
+        self.store
+            .write(Scope::System, move |tx| {
+                tx.protocol_states_purge("session:", before, CHUNK as i64).map_err(Error::from)
+            })
+            .await?;
+        self.sweep_packages(now).await
     }
 }
 

@@ -1,12 +1,12 @@
 //! The admin's road: an intent in, a durable command, a wake.
 
-use crate::apple;
 use crate::error::Error;
 use crate::idempotency::Idempotency;
 use crate::permit::{Caller, Permit, may};
 use crate::vault::{new_uuid, random_below};
 use crate::views::{CommandDetail, CommandView, Listed, PartView, SendOptions};
 use crate::{Engine, audit};
+use crate::{apple, windows};
 use bellwether_model::time::{DAY, HOUR, MINUTE};
 use bellwether_model::{
     Actor, ChannelKind, CommandId, CommandState, DeviceId, EnrollmentId, EnrollmentState, EventKind, Intent,
@@ -288,7 +288,17 @@ impl Engine {
         }
         if let Intent::Raw { payload } = intent {
             caller.permit::<may::SendRaw>(site)?;
-            if apple::raw_is_destructive(payload)? {
+            // The device is not looked at yet: either dialect's word counts.
+            let destroys =
+                match (apple::raw_is_destructive(payload), windows::plan::raw_is_destructive(payload)) {
+                    (Err(apple), Err(windows)) => {
+                        return Err(Error::Invalid(format!(
+                            "neither of Apple ({apple}) nor of Windows ({windows})"
+                        )));
+                    }
+                    (apple, windows) => apple.unwrap_or(false) || windows.unwrap_or(false),
+                };
+            if destroys {
                 caller.permit::<may::Destroy>(site)?;
             }
         }
@@ -355,6 +365,7 @@ impl Engine {
             Platform::Apple => {
                 apple::plan(intent, &address.device, &address.enrollment, address.channel.kind)?
             }
+            Platform::Windows => windows_plan(intent, address)?,
             other => return Err(Error::CannotDo(format!("commanding {other} devices is not built yet"))),
         };
         let id = CommandId(new_uuid(now)?);
@@ -397,6 +408,26 @@ impl Engine {
             .ok_or(Error::NotFound("command"))?;
         Ok(view(row))
     }
+}
+
+/// Whether a PC can do it, and in how many parts. Planned again with what the intent needs when it is sent.
+fn windows_plan(intent: &Intent, address: &Address) -> Result<apple::Plan, Error> {
+    use windows::plan::{Context, placeholder, plan};
+    let build = address.device.os_version.as_deref().and_then(windows::build);
+    let cx = Context {
+        provider: "Bellwether",
+        machine: bellwether_windows::csp::Machine { build, home: false, user_signed_in: true },
+        ownership: address.device.ownership,
+        channel: address.channel.kind,
+        // What this server cannot make yet is refused here, not when the PC calls.
+        material: windows::plan::Material { scep: None, upload_url: None, ..placeholder() },
+    };
+    let plan = plan(intent, &cx)?;
+    Ok(apple::Plan {
+        requests: plan.parts.into_iter().map(|part| part.request).collect(),
+        needs_pin: false,
+        needs_password: plan.needs_password,
+    })
 }
 
 /// What is written beside a new command.

@@ -4,10 +4,15 @@ use crate::error::Error;
 use crate::permit::{Permit, may};
 use crate::{Engine, audit};
 use bellwether_model::device::{ChallengeState, IdentityState};
-use bellwether_model::{Actor, EnrollmentId, EnrollmentState, EventKind, InvitationId, Timestamp};
-use bellwether_store::records::{Enrollment, Identity};
+use bellwether_model::lifecycle::Outcome;
+use bellwether_model::{
+    Actor, EnrollmentId, EnrollmentState, EventKind, InvitationId, PartState, Platform, Timestamp,
+};
+use bellwether_store::records::{CommandFilter, Enrollment, Identity, Page, QueueRules, Reply};
 use bellwether_store::{Scope, Tx};
 
+/// Why an enrollment ended that a newer one of the same device replaced.
+pub(crate) const REENROLLED: &str = "the device enrolled again";
 /// Commands that are ended in the transaction that ends an enrollment; a larger rest is swept up afterwards.
 const SUPERSEDE_CHUNK: i64 = 400;
 
@@ -81,6 +86,72 @@ pub(crate) fn end(
     }
     tx.supersede_commands(enrollment.id, now, &format!("the enrollment ended: {why}"), SUPERSEDE_CHUNK)?;
     Ok(enrollment)
+}
+
+/// Pins `new` to the enrollment; what was pinned before is replaced.
+pub(crate) fn replace_identity(
+    tx: &mut Tx<'_>,
+    enrollment: &mut Enrollment,
+    new: &mut Identity,
+) -> Result<(), Error> {
+    if let Some(mut old) = tx.identity(enrollment.identity_id)?
+        && old.id != new.id
+        && old.state == IdentityState::Live
+    {
+        old.state = IdentityState::Replaced;
+        tx.identity_update(&old)?;
+    }
+    for mut other in tx.identities_of_enrollment(enrollment.id)? {
+        // Other renewals that were begun and never used are worth nothing any more.
+        if other.id != new.id && matches!(other.state, IdentityState::Issued | IdentityState::Staged) {
+            revoke(tx, &mut other, new.issued_at, "another renewal was used")?;
+        }
+    }
+    new.state = IdentityState::Live;
+    tx.identity_update(new)?;
+    enrollment.identity_id = new.id;
+    enrollment.staged_identity_id = None;
+    tx.enrollment_update(enrollment)?;
+    Ok(())
+}
+
+/// The device has finished a new enrollment: the identities of the earlier one, which were good until now in case that
+/// it failed, are worth nothing any more.
+pub(crate) fn retire_earlier(tx: &mut Tx<'_>, enrollment: &Enrollment, now: Timestamp) -> Result<(), Error> {
+    let earlier = tx.enrollments_of_device(enrollment.device_id)?;
+    for old in earlier.iter().filter(|e| e.id != enrollment.id && e.state == EnrollmentState::Ended).take(20)
+    {
+        for mut identity in tx.identities_of_enrollment(old.id)? {
+            if identity.state != IdentityState::Revoked {
+                revoke(tx, &mut identity, now, REENROLLED)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A device that checks out has done what an outstanding `unenroll` asked for, also when its answer was lost.
+pub(crate) fn settle_unenroll(
+    tx: &mut Tx<'_>,
+    enrollment: &Enrollment,
+    now: Timestamp,
+    rules: &QueueRules,
+) -> Result<(), Error> {
+    let filter = CommandFilter { device_id: Some(enrollment.device_id), ..CommandFilter::default() };
+    let recent = tx.commands(&filter, &Page { after: None, limit: 50 })?;
+    for command in recent {
+        let ours = command.enrollment_id == enrollment.id && command.kind == "unenroll";
+        if !ours || command.state.is_terminal() {
+            continue;
+        }
+        for part in tx.parts(command.id)? {
+            if matches!(part.state, PartState::Sent | PartState::Accepted) {
+                let done = Reply { outcome: Outcome::Acknowledged, answer: None, error: None };
+                tx.answer(command.channel_id, part.id, &done, now, rules)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Engine {
@@ -167,7 +238,8 @@ impl Engine {
                 tx.enrollment_update(&enrollment)?;
                 if enrollment.state == EnrollmentState::Active {
                     for mut channel in tx.channels(id)? {
-                        channel.enabled = channel.push_token.is_some();
+                        channel.enabled =
+                            channel.push_token.is_some() || enrollment.platform == Platform::Windows;
                         tx.channel_update(&channel)?;
                     }
                 }

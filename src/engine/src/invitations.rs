@@ -44,7 +44,7 @@ const SOURCE_TRIES: i32 = 20;
 const ALL_TRIES: i32 = 600;
 const TRY_WINDOW: i64 = 10 * MINUTE;
 /// Challenges that one invitation may mint: every row is paid by us.
-const MAX_CHALLENGES: usize = 50;
+pub(crate) const MAX_CHALLENGES: usize = 50;
 
 impl Engine {
     /// Makes an invitation. Its secrets are in the answer and nowhere else.
@@ -65,11 +65,11 @@ impl Engine {
     ) -> Result<CreatedInvitation, Error> {
         let now = self.now();
         let site = permit.site;
-        if wish.platform != Platform::Apple {
-            return Err(Error::CannotDo(format!(
-                "enrolling {} devices is not built yet; this version enrolls Apple devices",
-                wish.platform
-            )));
+        if wish.platform == Platform::Android {
+            return Err(Error::CannotDo(
+                "enrolling android devices is not built yet; this version enrolls Apple and Windows devices"
+                    .into(),
+            ));
         }
         let life = wish.expires_in.unwrap_or(if wish.short_code { SHORT_CODE_LIFE } else { DEFAULT_LIFE });
         if !(5 * MINUTE..=30 * DAY).contains(&life) {
@@ -81,7 +81,8 @@ impl Engine {
                     .into(),
             ));
         }
-        if !wish.test_only && self.newest_topic(site, now).await?.is_none() {
+        let pushed_by_apple = wish.platform == Platform::Apple && !wish.test_only;
+        if pushed_by_apple && self.newest_topic(site, now).await?.is_none() {
             return Err(Error::Conflict(
                 "no valid Apple push certificate is imported, so an enrolled device could never be woken, and its \
                  topic can never change. Import one (bellwether apns import), or make the invitation test-only."
@@ -274,6 +275,7 @@ impl Engine {
         Ok(OpenInvitation {
             platform: row.platform,
             organization: self.settings.organization.clone(),
+            account: person.as_ref().map(|p| p.account.clone()),
             person: person.map(|p| p.name.unwrap_or(p.account)),
             expires_at: row.expires_at,
             test_only: row.test_only,
@@ -290,6 +292,9 @@ impl Engine {
     ) -> Result<EnrollmentFile, Error> {
         let now = self.now();
         let (site, invitation) = self.find_invitation(code, source, true).await?;
+        if invitation.platform != Platform::Apple {
+            return Err(Error::NotFound("invitation"));
+        }
         let topic = if invitation.test_only {
             self.test_topic().await?
         } else {
@@ -337,7 +342,7 @@ impl Engine {
     }
 
     /// Finds an open invitation by its link's code or its typed code.
-    async fn find_invitation(
+    pub(crate) async fn find_invitation(
         &self,
         code: &str,
         source: Option<&str>,
@@ -504,7 +509,7 @@ pub(crate) fn profile_identifier(site: SiteId) -> String {
     format!("bellwether.enrollment.{}", site.0.simple())
 }
 
-fn ensure_person(tx: &mut Tx<'_>, person: &Person) -> Result<PersonId, Error> {
+pub(crate) fn ensure_person(tx: &mut Tx<'_>, person: &Person) -> Result<PersonId, Error> {
     if let Some(found) = tx.person_by_account(&person.account)? {
         return Ok(found.id);
     }
@@ -512,7 +517,7 @@ fn ensure_person(tx: &mut Tx<'_>, person: &Person) -> Result<PersonId, Error> {
     Ok(person.id)
 }
 
-fn clean_account(account: &str) -> Result<String, Error> {
+pub(crate) fn clean_account(account: &str) -> Result<String, Error> {
     let account = account.trim().to_lowercase();
     let bad = account.is_empty() || account.len() > 254 || account.chars().any(char::is_control);
     if bad {

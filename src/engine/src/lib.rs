@@ -11,12 +11,14 @@ mod background;
 mod commands;
 mod devices;
 mod enrolling;
+mod enrollment_accounts;
 mod error;
 mod idempotency;
 mod invitations;
 mod jobs;
 mod keys;
 mod offline;
+mod packages;
 mod permit;
 pub mod ports;
 mod push;
@@ -26,15 +28,21 @@ mod setup;
 mod vault;
 mod views;
 mod wake;
+mod windows;
 
 pub use apple::{AppleReply, AppleRequest};
 pub use bellwether_store::StoreConfig;
 pub use error::Error;
 pub use offline::{OfflineReport, verify_offline};
+pub use packages::{NewPackage, PackageFile};
 pub use permit::{Allows, Caller, Denied, Permit, may};
-pub use ports::{Clock, PushIdentity, WakeOutcome, WakeTarget, Waker};
-pub use setup::{EngineConfig, TlsCaHandle};
+pub use ports::{Clock, PushIdentity, SigningKeys, WakeOutcome, WakeTarget, Waker};
+pub use setup::{EngineConfig, TlsCaHandle, WindowsConfig};
 pub use views::*;
+pub use windows::{
+    Entra, EntraRefusal, EntraSettings, EntraUser, SessionReply, SessionRequest, SoapReply, SoapRequest,
+    WindowsService,
+};
 
 use bellwether_model::{Platform, SiteId};
 use bellwether_store::Store;
@@ -57,6 +65,8 @@ pub struct Engine {
     /// Key and certificate that sign what the server hands out (profiles).
     signer: authorities::ProfileSigner,
     wakers: RwLock<HashMap<Platform, Arc<dyn Waker>>>,
+    /// Who judges tokens of Entra ID, when tenants are configured.
+    entra: RwLock<Option<Arc<windows::Entra>>>,
     /// Enrollments that called, with the time; written in batches.
     seen: Mutex<HashMap<(SiteId, bellwether_model::EnrollmentId), bellwether_model::Timestamp>>,
     /// Renewals that were tried, with the time: a pass over silent devices costs no write.

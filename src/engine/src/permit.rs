@@ -100,6 +100,8 @@ pub mod may {
         ReadPush = PushRead,
         ReadAudit = AuditRead,
         WriteKeys = KeyWrite,
+        WritePackages = PackageWrite,
+        ReadPackages = PackageRead,
         WriteSettings = SettingsWrite,
     );
 }

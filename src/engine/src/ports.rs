@@ -24,10 +24,10 @@ pub struct PushIdentity {
 
 /// Whom to wake.
 pub struct WakeTarget {
-    /// The device's push token, raw bytes of any length.
+    /// Apple: the device's push token, raw bytes of any length. Windows: the ChannelURI as the PC reported it.
     pub token: SecretBox<Vec<u8>>,
-    /// Apple: `PushMagic`.
-    pub magic: SecretString,
+    /// Apple: `PushMagic`. Nobody else has one.
+    pub magic: Option<SecretString>,
     /// The push service may forget the wake then.
     pub expires_at: Timestamp,
 }
@@ -49,7 +49,7 @@ pub enum WakeOutcome {
         /// For admins.
         note: String,
     },
-    /// 410: this token is dead. The only outcome that retires it.
+    /// Apple: 410; WNS: 404 and 410: this token is dead. The only outcome that retires it.
     Dead {
         /// For admins.
         note: String,
@@ -59,6 +59,14 @@ pub enum WakeOutcome {
 /// A push service that tells a device to call home. It carries no command.
 #[async_trait]
 pub trait Waker: Send + Sync {
-    /// Sends one wake.
-    async fn wake(&self, identity: &PushIdentity, target: &WakeTarget) -> WakeOutcome;
+    /// Sends one wake. `identity` is Apple's push certificate; a service whose credentials are the server's own (WNS)
+    /// gets none.
+    async fn wake(&self, identity: Option<&PushIdentity>, target: &WakeTarget) -> WakeOutcome;
+}
+
+/// Where Entra ID publishes the keys that it signs tokens with.
+#[async_trait]
+pub trait SigningKeys: Send + Sync {
+    /// The JWKS document of one tenant, a GUID. Ends by itself after seconds. The error is for admins.
+    async fn fetch(&self, tenant: &str) -> Result<Vec<u8>, String>;
 }

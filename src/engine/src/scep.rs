@@ -233,30 +233,13 @@ impl Engine {
         name: &str,
         now: Timestamp,
     ) -> Result<Identity, Refused> {
-        let der = match authority.ca.issue_device(&request.csr.spki_der, name, random_bytes::<16>()?, now.0) {
-            Ok(der) => der,
-            Err(e @ bellwether_certs::Error::Key { .. }) => return refuse(FailInfo::BadAlg, e.to_string()),
-            Err(e) => return Err(e.into()),
-        };
-        let info = CertInfo::parse(&der)?;
-        Ok(Identity {
-            id: IdentityId(new_uuid(now)?),
-            authority_id: authority.id,
-            serial: info.serial.clone(),
-            fingerprint: info.fingerprint.to_vec(),
-            key_hash: info.spki_sha256.to_vec(),
-            certificate: der,
-            common_name: name.to_owned(),
-            not_before: Timestamp(info.not_before_ms),
-            not_after: Timestamp(info.not_after_ms),
-            state: IdentityState::Issued,
-            challenge_id: None,
-            invitation_id: None,
-            enrollment_id: None,
-            issued_at: now,
-            revoked_at: None,
-            revoked_reason: None,
-        })
+        match new_identity(authority, &request.csr.spki_der, name, now) {
+            Ok(identity) => Ok(identity),
+            Err(Error::Certs(e @ bellwether_certs::Error::Key { .. })) => {
+                refuse(FailInfo::BadAlg, e.to_string())
+            }
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// A refusal is an audit entry, but a flood of them is not a flood of entries.
@@ -295,13 +278,42 @@ impl Engine {
     }
 }
 
-enum Claim {
+/// A certificate for a public key, made before the transaction that records it.
+pub(crate) fn new_identity(
+    authority: &LoadedAuthority,
+    spki_der: &[u8],
+    name: &str,
+    now: Timestamp,
+) -> Result<Identity, Error> {
+    let der = authority.ca.issue_device(spki_der, name, random_bytes::<16>()?, now.0)?;
+    let info = CertInfo::parse(&der)?;
+    Ok(Identity {
+        id: IdentityId(new_uuid(now)?),
+        authority_id: authority.id,
+        serial: info.serial.clone(),
+        fingerprint: info.fingerprint.to_vec(),
+        key_hash: info.spki_sha256.to_vec(),
+        certificate: der,
+        common_name: name.to_owned(),
+        not_before: Timestamp(info.not_before_ms),
+        not_after: Timestamp(info.not_after_ms),
+        state: IdentityState::Issued,
+        challenge_id: None,
+        invitation_id: None,
+        enrollment_id: None,
+        issued_at: now,
+        revoked_at: None,
+        revoked_reason: None,
+    })
+}
+
+pub(crate) enum Claim {
     Issued(Vec<u8>),
     Refused(FailInfo, &'static str),
 }
 
 /// The one transaction in which a challenge becomes a certificate (AT-06).
-fn claim(
+pub(crate) fn claim(
     tx: &mut Tx<'_>,
     id: bellwether_model::ChallengeId,
     csr_hash: &[u8],
@@ -386,7 +398,7 @@ fn check_wishes(request: &Request) -> Result<(), Refused> {
     Ok(())
 }
 
-fn issued_entry(
+pub(crate) fn issued_entry(
     identity: &Identity,
     actor: &Actor,
     now: Timestamp,

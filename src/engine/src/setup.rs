@@ -11,7 +11,7 @@ use bellwether_certs::hash::{ct_eq, random_bytes, sha256};
 use bellwether_certs::keys::KeyPair;
 use bellwether_certs::seal::{MasterKey, SealContext};
 use bellwether_model::time::{DAY, HOUR, MINUTE};
-use bellwether_model::{Actor, AuthorityId, EventKind, SiteId, Timestamp};
+use bellwether_model::{Actor, AuthorityId, EventKind, Platform, SiteId, Timestamp};
 use bellwether_store::records::{Authority, QueueRules, Site};
 use bellwether_store::{Scope, Store};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -40,8 +40,21 @@ pub struct EngineConfig {
     pub lose_devices: i64,
     /// Profiles carry our TLS CA, because the server's certificate stands under it.
     pub own_tls_ca: bool,
+    /// Windows.
+    pub windows: WindowsConfig,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+}
+
+/// What the Windows dialect must be told.
+#[derive(Clone, Debug, Default)]
+pub struct WindowsConfig {
+    /// `PROVIDER-ID` of this installation; fixed by the first enrollment.
+    pub provider_id: Option<String>,
+    /// PCs that can do both are sent to the sign-in page instead of asking for user name and password.
+    pub sign_in_page: bool,
+    /// The package family name whose push channel PCs open.
+    pub push_package: Option<String>,
 }
 
 /// The part of the configuration that use cases read.
@@ -52,6 +65,7 @@ pub(crate) struct Settings {
     pub organization: String,
     pub apple_require_client_certificate: bool,
     pub own_tls_ca: bool,
+    pub windows: WindowsConfig,
 }
 
 /// The certificate of the server's own TLS CA.
@@ -72,6 +86,7 @@ const DEFAULT_SITE: &str = "default-site";
 const TLS_CA: &str = "tls-ca";
 const PROFILE_SIGNER: &str = "profile-signer";
 const SETUP_HASH: &str = "setup-token";
+pub(crate) const PROVIDER_ID: &str = "windows-provider-id";
 pub(crate) const TEST_TOPIC: &str = "apple-test-topic";
 
 impl Engine {
@@ -92,6 +107,7 @@ impl Engine {
             organization: config.organization,
             apple_require_client_certificate: config.apple_require_client_certificate,
             own_tls_ca: config.own_tls_ca,
+            windows: config.windows,
         };
         let tls_ca = ensure_tls_ca(&store, &vault, now).await?;
         let signer = ensure_profile_signer(&store, &vault, &tls_ca, now).await?;
@@ -107,6 +123,7 @@ impl Engine {
             tls_ca,
             signer,
             wakers: RwLock::new(HashMap::new()),
+            entra: RwLock::new(None),
             seen: Mutex::new(HashMap::new()),
             renewal_tries: Mutex::new(HashMap::new()),
             used_keys: Mutex::new(HashMap::new()),
@@ -116,6 +133,7 @@ impl Engine {
         });
         engine.ensure_device_ca(default_site, now).await?;
         engine.guard_urls(config.lose_devices).await?;
+        engine.guard_provider_id().await?;
         engine.offer_setup_token(now).await?;
         engine
             .record(default_site, Actor::Server("start".into()), EventKind::ServerStarted, "server", None)
@@ -184,7 +202,8 @@ impl Engine {
         self.store
             .write(Scope::System, move |tx| {
                 let stored = tx.server_setting("urls")?;
-                let living: i64 = tx.topic_counts_everywhere()?.iter().map(|(_, n)| n).sum();
+                let living: i64 = tx.topic_counts_everywhere()?.iter().map(|(_, n)| n).sum::<i64>()
+                    + tx.living_everywhere(Platform::Windows)?;
                 match stored {
                     Some(old) if old == urls.as_bytes() => Ok(()),
                     Some(old) if living > 0 && living != confirmed => {
@@ -199,6 +218,20 @@ impl Engine {
                 }
             })
             .await
+    }
+
+    /// PCs keep `PROVIDER-ID` for good: another one is refused once the first PC has it.
+    async fn guard_provider_id(&self) -> Result<(), Error> {
+        let Some(wanted) = self.settings.windows.provider_id.clone() else { return Ok(()) };
+        let stored =
+            self.store.read(Scope::System, |tx| tx.server_setting(PROVIDER_ID).map_err(Error::from)).await?;
+        match stored {
+            Some(stored) if stored != wanted.as_bytes() => Err(Error::Conflict(format!(
+                "windows.provider_id was fixed as {} by the first PC that enrolled and cannot become {wanted}",
+                String::from_utf8_lossy(&stored)
+            ))),
+            _ => Ok(()),
+        }
     }
 
     async fn ensure_device_ca(&self, site: SiteId, now: Timestamp) -> Result<(), Error> {

@@ -2,8 +2,9 @@
 
 use bellwether_model::permit::Grants;
 use bellwether_model::{
-    ApiKeyId, ChannelKind, CommandId, CommandState, DeviceId, EnrollmentId, EnrollmentState, Fact,
-    InvitationId, InvitationState, JobId, Lane, Ownership, PartId, PartState, Platform, Timestamp,
+    ApiKeyId, ChannelKind, CommandId, CommandState, DeviceId, EnrollmentAccountId, EnrollmentId,
+    EnrollmentState, Fact, InvitationId, InvitationState, JobId, Lane, Ownership, PackageId, PackageKind,
+    PartId, PartState, Platform, Timestamp,
 };
 use secrecy::SecretString;
 
@@ -102,6 +103,82 @@ pub struct CreatedInvitation {
     pub short_code: Option<SecretString>,
 }
 
+/// A wish for an account with which several devices may enroll.
+#[derive(Clone, Debug)]
+pub struct NewEnrollmentAccount {
+    /// For which dialect.
+    pub platform: Platform,
+    /// What is typed as the user's name.
+    pub name: String,
+    /// E-mail or login of the person whose devices they will be.
+    pub account: Option<String>,
+    /// Most devices that may enroll.
+    pub cap: i32,
+    /// Milliseconds.
+    pub expires_in: i64,
+    /// Whose devices they will be.
+    pub ownership: Ownership,
+}
+
+/// An account for many devices, without its password.
+#[derive(Clone, Debug)]
+pub struct EnrollmentAccountView {
+    /// Id.
+    pub id: EnrollmentAccountId,
+    /// Dialect.
+    pub platform: Platform,
+    /// What is typed as the user's name.
+    pub name: String,
+    /// For whom.
+    pub account: Option<String>,
+    /// Most devices that may enroll.
+    pub cap: i32,
+    /// Devices that count against the cap.
+    pub used: i64,
+    /// Whose devices.
+    pub ownership: Ownership,
+    /// When made.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+    /// Until when.
+    pub expires_at: Timestamp,
+    /// Taken back.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A new account with its password, shown once.
+#[derive(Debug)]
+pub struct CreatedEnrollmentAccount {
+    /// The row.
+    pub account: EnrollmentAccountView,
+    /// `bwe_…`.
+    pub password: SecretString,
+}
+
+/// A package of the package store.
+#[derive(Clone, Debug)]
+pub struct PackageView {
+    /// Id.
+    pub id: PackageId,
+    /// What kind of file.
+    pub kind: PackageKind,
+    /// Name.
+    pub name: String,
+    /// Product code of an MSI, package family name of an MSIX.
+    pub product: String,
+    /// Version.
+    pub version: String,
+    /// SHA-256 in lower-case hex.
+    pub sha256: String,
+    /// Bytes.
+    pub size: i64,
+    /// When uploaded.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
 /// What the page behind a link shows before anything is minted.
 #[derive(Clone, Debug)]
 pub struct OpenInvitation {
@@ -111,6 +188,8 @@ pub struct OpenInvitation {
     pub organization: String,
     /// The person's name or account, if any.
     pub person: Option<String>,
+    /// The person's account: what a Windows machine asks for as user name.
+    pub account: Option<String>,
     /// Until when.
     pub expires_at: Timestamp,
     /// Never pushed.

@@ -7,8 +7,8 @@ use crate::{Engine, audit};
 use bellwether_model::time::{DAY, HOUR, MINUTE, SECOND};
 use bellwether_model::{Actor, EventKind, Platform, SiteId, Timestamp};
 use bellwether_store::Scope;
-use bellwether_store::records::{DueWake, WakeResult};
-use secrecy::{ExposeSecret as _, SecretString};
+use bellwether_store::records::{AuditEntry, DueWake, Event, WakeResult};
+use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use tokio::task::JoinSet;
@@ -25,6 +25,19 @@ const RETRIES: [i64; 4] = [30 * SECOND, 2 * MINUTE, 8 * MINUTE, 30 * MINUTE];
 /// Back-off after refusals that an operator must mend.
 const REJECTED_RETRY: i64 = HOUR;
 const LEASE: &str = "wakes";
+
+/// What is to be done about a wake that is due.
+enum Prepared {
+    /// Send it.
+    Ready(Arc<dyn Waker>, Option<Arc<PushIdentity>>, WakeTarget),
+    /// An operator must mend something.
+    Refused(&'static str),
+    /// Nothing is wrong, and nobody is woken: the device calls by itself.
+    Quiet(&'static str),
+}
+
+/// What a settled wake tells admins.
+type Noted = (Event, AuditEntry);
 
 impl Engine {
     /// Sets the push service for a platform.
@@ -63,29 +76,27 @@ impl Engine {
         let mut running: JoinSet<(DueWake, WakeOutcome)> = JoinSet::new();
         let count = due.len();
         for wake in due {
-            if wake.test_only {
-                // An old row: test-only enrollments are not asked to be woken.
-                self.settle_quietly(&wake).await?;
-                continue;
-            }
             let prepared = match self.prepare(&wake, &mut identities).await {
                 Err(fault) if !matches!(fault, Error::Store(_)) => {
                     // One damaged row must not keep the whole fleet asleep.
                     tracing::error!(channel = %wake.channel.id, %fault, "a wake could not be prepared");
-                    Err(
+                    Prepared::Refused(
                         "the server could not open the device's token or the push certificate; its log says why",
                     )
                 }
                 other => other?,
             };
             match prepared {
-                Ok((waker, identity, target)) => {
+                Prepared::Ready(waker, identity, target) => {
                     running.spawn(async move {
-                        let outcome = waker.wake(&identity, &target).await;
+                        let outcome = waker.wake(identity.as_deref(), &target).await;
                         (wake, outcome)
                     });
                 }
-                Err(note) => self.settle(&wake, WakeOutcome::Rejected { note: note.into() }).await?,
+                Prepared::Refused(note) => {
+                    self.settle(&wake, WakeOutcome::Rejected { note: note.into() }).await?;
+                }
+                Prepared::Quiet(note) => self.settle_quietly(&wake, note).await?,
             }
             if running.len() >= AT_ONCE
                 && let Some(Ok((wake, outcome))) = running.join_next().await
@@ -105,38 +116,65 @@ impl Engine {
         &self,
         wake: &DueWake,
         identities: &mut HashMap<(SiteId, String), Option<Arc<PushIdentity>>>,
-    ) -> Result<Result<(Arc<dyn Waker>, Arc<PushIdentity>, WakeTarget), &'static str>, Error> {
+    ) -> Result<Prepared, Error> {
+        if wake.test_only {
+            // An old row: test-only enrollments are not asked to be woken.
+            return Ok(Prepared::Quiet("a test-only enrollment is never woken; it calls by itself"));
+        }
         let waker = self.wakers.read().unwrap_or_else(PoisonError::into_inner).get(&wake.platform).cloned();
-        let Some(waker) = waker else { return Ok(Err("this server has no push service for the platform")) };
-        let Some(topic) = wake.topic.clone() else { return Ok(Err("the enrollment has no topic")) };
+        if wake.platform == Platform::Windows {
+            return self.prepare_windows(wake, waker);
+        }
+        let Some(waker) = waker else {
+            return Ok(Prepared::Refused("this server has no push service for the platform"));
+        };
+        let Some(topic) = wake.topic.clone() else {
+            return Ok(Prepared::Refused("the enrollment has no topic"));
+        };
         let key = (wake.site_id, topic);
         if !identities.contains_key(&key) {
             let opened = self.push_identity(wake.site_id, &key.1).await?.map(Arc::new);
             identities.insert(key.clone(), opened);
         }
         let Some(identity) = identities.get(&key).cloned().flatten() else {
-            return Ok(Err("no push certificate for the enrollment's topic"));
+            return Ok(Prepared::Refused("no push certificate for the enrollment's topic"));
         };
-        let channel = &wake.channel;
-        let (Some(token), Some(magic)) = (&channel.push_token, &channel.push_magic) else {
-            return Ok(Err("the device has sent no push token"));
+        let (Some(token), Some(magic)) = (&wake.channel.push_token, &wake.channel.push_magic) else {
+            return Ok(Prepared::Refused("the device has sent no push token"));
         };
-        let place = format!("{}/{}/{}", channel.enrollment_id, channel.kind, channel.user_key);
-        let token = self.vault.open(wake.site_id, "channel", place.as_bytes(), "push-token", token)?;
-        let magic = self.vault.open(wake.site_id, "channel", place.as_bytes(), "push-magic", magic)?;
-        let magic = String::from_utf8_lossy(magic.expose_secret()).into_owned();
-        let target =
-            WakeTarget { token, magic: SecretString::from(magic), expires_at: self.now().plus(EXPIRATION) };
-        Ok(Ok((waker, identity, target)))
+        let token = self.open_field(wake, "push-token", token)?;
+        let magic = self.open_field(wake, "push-magic", magic)?;
+        let magic = SecretString::from(String::from_utf8_lossy(magic.expose_secret()).into_owned());
+        let target = WakeTarget { token, magic: Some(magic), expires_at: self.now().plus(EXPIRATION) };
+        Ok(Prepared::Ready(waker, Some(identity), target))
     }
 
-    async fn settle_quietly(&self, wake: &DueWake) -> Result<(), Error> {
-        let note = Some("a test-only enrollment is never woken; it calls by itself".to_owned());
+    /// WNS is optional, for the server and for each PC: without it a PC calls on its schedule, and nobody need be
+    /// alarmed (spec/windows.md 3.12).
+    fn prepare_windows(&self, wake: &DueWake, waker: Option<Arc<dyn Waker>>) -> Result<Prepared, Error> {
+        let Some(waker) = waker else {
+            return Ok(Prepared::Quiet(
+                "no push service for Windows is configured; the PC calls on its schedule",
+            ));
+        };
+        let Some(channel_uri) = &wake.channel.push_token else {
+            return Ok(Prepared::Quiet("the PC has no push channel; it calls on its schedule"));
+        };
+        let token = self.open_field(wake, "push-token", channel_uri)?;
+        let target = WakeTarget { token, magic: None, expires_at: self.now().plus(EXPIRATION) };
+        Ok(Prepared::Ready(waker, None, target))
+    }
+
+    fn open_field(&self, wake: &DueWake, field: &str, sealed: &[u8]) -> Result<SecretBox<Vec<u8>>, Error> {
+        let channel = &wake.channel;
+        let place = format!("{}/{}/{}", channel.enrollment_id, channel.kind, channel.user_key);
+        self.vault.open(wake.site_id, "channel", place.as_bytes(), field, sealed)
+    }
+
+    async fn settle_quietly(&self, wake: &DueWake, note: &str) -> Result<(), Error> {
+        let note = Some(note.to_owned());
         let result = WakeResult { next_due: None, attempts: 0, woken_at: None, note, dead: false };
-        let channel = wake.channel.id;
-        self.store
-            .write(Scope::Site(wake.site_id), move |tx| tx.wake_result(channel, &result).map_err(Error::from))
-            .await
+        self.conclude(wake, result, None).await
     }
 
     async fn settle(&self, wake: &DueWake, outcome: WakeOutcome) -> Result<(), Error> {
@@ -159,9 +197,18 @@ impl Engine {
             }
             None => None,
         };
+        self.conclude(wake, result, noted).await
+    }
+
+    /// Writes what came of a wake, unless the device was faster.
+    async fn conclude(&self, wake: &DueWake, result: WakeResult, noted: Option<Noted>) -> Result<(), Error> {
+        let now = self.now();
         let before = wake.channel.clone();
         // An expired certificate refuses the whole fleet: one alarm per topic and day, not one per device and retry.
-        let alarm = format!("push-rejected:{}", wake.topic.as_deref().unwrap_or_default());
+        // Where there is no topic the words tell the causes apart: one PC with a strange channel must not hide that
+        // the server's secret has expired.
+        let cause = wake.topic.as_deref().or(result.note.as_deref()).unwrap_or_default();
+        let alarm = format!("push-rejected:{cause}");
         self.store
             .write(Scope::Site(wake.site_id), move |tx| {
                 let mut result = result.clone();
@@ -219,26 +266,4 @@ fn jittered(pause: i64) -> Result<i64, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_dead_retires_a_token() {
-        let now = Timestamp(1_000_000);
-        let rejected = WakeOutcome::Rejected { note: "BadDeviceToken".into() };
-        let result = result_of(&rejected, 1, now).expect("randomness");
-        assert!(!result.dead && result.next_due.is_some());
-        let dead = result_of(&WakeOutcome::Dead { note: "Unregistered".into() }, 1, now).expect("randomness");
-        assert!(dead.dead && dead.next_due.is_none());
-    }
-
-    #[test]
-    fn back_off_grows_and_stays_within_a_fifth() {
-        let now = Timestamp(0);
-        for (attempt, pause) in (1..).zip(RETRIES) {
-            let outcome = WakeOutcome::Transient { retry_after: None, note: String::new() };
-            let due = result_of(&outcome, attempt, now).expect("randomness").next_due.expect("a retry").0;
-            assert!((pause * 4 / 5..=pause * 6 / 5).contains(&due), "{attempt}: {due}");
-        }
-    }
-}
+mod tests;

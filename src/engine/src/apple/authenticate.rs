@@ -2,6 +2,7 @@
 
 use super::Refused;
 use super::identify::Proven;
+use crate::enrolling::REENROLLED;
 use crate::error::Error;
 use crate::vault::new_uuid;
 use crate::{AppleReply, Engine, audit, enrolling};
@@ -107,8 +108,6 @@ impl Engine {
         }
     }
 }
-
-pub(super) const REENROLLED: &str = "the device enrolled again";
 
 fn decide(tx: &mut Tx<'_>, arrival: &Arrival) -> Result<Decided, Error> {
     // Read again: another request may have revoked or bound it since.

@@ -8,14 +8,12 @@ use crate::{Engine, audit, enrolling};
 use bellwether_apple::checkin::{CheckIn, Endpoint, Message, SetBootstrapToken, TokenUpdate};
 use bellwether_apple::command::ReturnToService;
 use bellwether_apple::{Channel as WireChannel, ChannelIds, reply};
-use bellwether_model::device::IdentityState;
 use bellwether_model::intent::InventoryKind;
-use bellwether_model::lifecycle::Outcome;
 use bellwether_model::{
-    ChannelId, ChannelKind, EnrollmentId, EnrollmentState, EventKind, Intent, InvitationState, PartState,
-    SiteId, Timestamp,
+    ChannelId, ChannelKind, EnrollmentId, EnrollmentState, EventKind, Intent, InvitationState, SiteId,
+    Timestamp,
 };
-use bellwether_store::records::{Channel, CommandFilter, Escrow, Page, Reply};
+use bellwether_store::records::{Channel, Escrow};
 use bellwether_store::{Scope, Tx};
 use secrecy::ExposeSecret as _;
 
@@ -227,7 +225,7 @@ impl Engine {
                 if enrollment.state == EnrollmentState::Ended {
                     return Ok(());
                 }
-                settle_unenroll(tx, &enrollment, now, &rules)?;
+                enrolling::settle_unenroll(tx, &enrollment, now, &rules)?;
                 enrolling::end(tx, enrollment, now, why)?;
                 tx.audit_append(&entry)?;
                 tx.event_append(&event)?;
@@ -313,7 +311,7 @@ fn accept_token(tx: &mut Tx<'_>, arrival: &TokenArrival) -> Result<Option<bool>,
             enrolling::close_attempts(tx, id, identity.challenge_id, arrival.now, "the invitation was used")?;
         }
         if enrollment.state == EnrollmentState::Active {
-            retire_earlier(tx, &enrollment, arrival.now)?;
+            enrolling::retire_earlier(tx, &enrollment, arrival.now)?;
         }
     }
     if let Some(awaiting) = arrival.awaiting {
@@ -367,49 +365,6 @@ fn accept_token(tx: &mut Tx<'_>, arrival: &TokenArrival) -> Result<Option<bool>,
         })?,
     }
     Ok(Some(first && enabled))
-}
-
-/// The device has finished a new enrollment: the identities of the earlier one, which were good until now in case that
-/// it failed, are worth nothing any more.
-fn retire_earlier(
-    tx: &mut Tx<'_>,
-    enrollment: &bellwether_store::records::Enrollment,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let earlier = tx.enrollments_of_device(enrollment.device_id)?;
-    for old in earlier.iter().filter(|e| e.id != enrollment.id && e.state == EnrollmentState::Ended).take(20)
-    {
-        for mut identity in tx.identities_of_enrollment(old.id)? {
-            if identity.state != IdentityState::Revoked {
-                enrolling::revoke(tx, &mut identity, now, super::authenticate::REENROLLED)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A device that checks out has done what an outstanding `unenroll` asked for, also when its answer was lost.
-fn settle_unenroll(
-    tx: &mut Tx<'_>,
-    enrollment: &bellwether_store::records::Enrollment,
-    now: Timestamp,
-    rules: &bellwether_store::records::QueueRules,
-) -> Result<(), Error> {
-    let filter = CommandFilter { device_id: Some(enrollment.device_id), ..CommandFilter::default() };
-    let recent = tx.commands(&filter, &Page { after: None, limit: 50 })?;
-    for command in recent {
-        let ours = command.enrollment_id == enrollment.id && command.kind == "unenroll";
-        if !ours || command.state.is_terminal() {
-            continue;
-        }
-        for part in tx.parts(command.id)? {
-            if part.state == PartState::Sent {
-                let done = Reply { outcome: Outcome::Acknowledged, answer: None, error: None };
-                tx.answer(command.channel_id, part.id, &done, now, rules)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 fn encode(body: Result<Vec<u8>, bellwether_apple::Error>) -> Result<Vec<u8>, Error> {

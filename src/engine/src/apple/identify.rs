@@ -181,7 +181,7 @@ impl Engine {
                 if matches!(new.state, IdentityState::Issued | IdentityState::Staged)
                     && row.state != EnrollmentState::Ended
                 {
-                    replace_identity(tx, &mut row, &mut new)?;
+                    crate::enrolling::replace_identity(tx, &mut row, &mut new)?;
                     tx.audit_append(&entry)?;
                 }
                 Ok::<_, Error>((row, new))
@@ -243,7 +243,7 @@ impl Engine {
         let over = &caller.enrollment;
         let kept = over.state == EnrollmentState::Ended
             && caller.identity.state == IdentityState::Live
-            && over.end_reason.as_deref() == Some(super::authenticate::REENROLLED);
+            && over.end_reason.as_deref() == Some(crate::enrolling::REENROLLED);
         if !kept {
             return Ok(caller);
         }
@@ -296,19 +296,20 @@ impl Engine {
     }
 
     /// A refused device request is an audit entry; a flood of them is not a flood of entries.
-    pub(super) async fn note_device_refusal(
+    pub(crate) async fn note_device_refusal(
         &self,
+        dialect: &'static str,
         site: SiteId,
         status: u16,
         reason: &str,
         source: Option<&str>,
     ) {
-        tracing::info!(status, reason, source, "apple request refused");
+        tracing::info!(dialect, status, reason, source, "device request refused");
         let now = self.now();
         let bucket = format!("device-refused:{}", source.unwrap_or("unknown"));
         let details = serde_json::json!({ "status": status, "reason": reason });
         let Ok(entry) =
-            audit::entry(now, &Actor::Anonymous, EventKind::DeviceRefused, "apple", source, Some(details))
+            audit::entry(now, &Actor::Anonymous, EventKind::DeviceRefused, dialect, source, Some(details))
         else {
             return;
         };
@@ -332,31 +333,4 @@ impl Engine {
         let now = self.now();
         self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert((site, enrollment), now);
     }
-}
-
-/// Pins `new` to the enrollment; what was pinned before is replaced.
-pub(super) fn replace_identity(
-    tx: &mut bellwether_store::Tx<'_>,
-    enrollment: &mut Enrollment,
-    new: &mut Identity,
-) -> Result<(), Error> {
-    if let Some(mut old) = tx.identity(enrollment.identity_id)?
-        && old.id != new.id
-        && old.state == IdentityState::Live
-    {
-        old.state = IdentityState::Replaced;
-        tx.identity_update(&old)?;
-    }
-    for mut other in tx.identities_of_enrollment(enrollment.id)? {
-        // Other renewals that were begun and never used are worth nothing any more.
-        if other.id != new.id && matches!(other.state, IdentityState::Issued | IdentityState::Staged) {
-            crate::enrolling::revoke(tx, &mut other, new.issued_at, "another renewal was used")?;
-        }
-    }
-    new.state = IdentityState::Live;
-    tx.identity_update(new)?;
-    enrollment.identity_id = new.id;
-    enrollment.staged_identity_id = None;
-    tx.enrollment_update(enrollment)?;
-    Ok(())
 }

@@ -12,7 +12,7 @@ mod render;
 mod renew;
 mod report;
 
-pub(crate) use plan::{plan, raw_is_destructive};
+pub(crate) use plan::{Plan, plan, raw_is_destructive};
 
 use crate::Engine;
 use crate::error::Error;
@@ -101,11 +101,11 @@ impl Engine {
         match self.apple_served(request, &mut site).await {
             Ok(reply) => reply,
             Err(Refused::Malformed(reason)) => {
-                self.note_device_refusal(site, 400, &reason, source.as_deref()).await;
+                self.note_device_refusal("apple", site, 400, &reason, source.as_deref()).await;
                 AppleReply::status(400)
             }
             Err(Refused::Forbidden(reason)) => {
-                self.note_device_refusal(site, 403, &reason, source.as_deref()).await;
+                self.note_device_refusal("apple", site, 403, &reason, source.as_deref()).await;
                 AppleReply::status(403)
             }
             Err(Refused::Status(status, reason)) => {

@@ -8,8 +8,11 @@
 )]
 
 mod enrolling;
+mod enrollment_accounts;
+mod packages;
 mod queue;
 mod review_queue;
 mod review_trust;
 mod review_wakes;
 mod support;
+mod windows;

@@ -21,7 +21,7 @@ struct Puppet {
 
 #[async_trait::async_trait]
 impl Waker for Puppet {
-    async fn wake(&self, _: &PushIdentity, _: &WakeTarget) -> WakeOutcome {
+    async fn wake(&self, _: Option<&PushIdentity>, _: &WakeTarget) -> WakeOutcome {
         *self.seen.lock().unwrap() += 1;
         self.begun.notify_one();
         if self.hold.load(Ordering::SeqCst) {

@@ -38,6 +38,7 @@ pub const START: i64 = 1_800_000_000_000;
 
 pub async fn open(folder: &std::path::Path, clock: Arc<TestClock>) -> Result<Arc<Engine>, Error> {
     Engine::open(EngineConfig {
+        windows: bellwether_engine::WindowsConfig::default(),
         store: StoreConfig::Sqlite { folder: folder.to_owned(), readers: 2 },
         data_dir: folder.to_owned(),
         master_key: None,
