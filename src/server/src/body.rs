@@ -7,6 +7,9 @@ use actix_web::{HttpRequest, web};
 use futures_util::StreamExt as _;
 use std::time::Duration;
 
+/// A package may take so many times longer than other bodies: half a gigabyte at 7 Mbit/s.
+const PACKAGE_PATIENCE: u64 = 10;
+
 /// A whole body. Its memory is accounted for until it is dropped.
 pub struct Body {
     /// The bytes.
@@ -36,6 +39,28 @@ pub async fn read(
     payload: &mut web::Payload,
     limit: usize,
 ) -> Result<Body, BodyError> {
+    let patience = Duration::from_secs(edge.config.limits.request_seconds);
+    read_into(edge.reserve(), req, payload, limit, patience).await
+}
+
+/// Reads a package of at most `limits.package_body` bytes.
+pub async fn read_package(
+    edge: &Edge,
+    req: &HttpRequest,
+    payload: &mut web::Payload,
+) -> Result<Body, BodyError> {
+    let seconds = edge.config.limits.request_seconds.saturating_mul(PACKAGE_PATIENCE);
+    let patience = Duration::from_secs(seconds);
+    read_into(edge.reserve_upload(), req, payload, edge.config.limits.package_body, patience).await
+}
+
+async fn read_into(
+    mut reservation: Reservation,
+    req: &HttpRequest,
+    payload: &mut web::Payload,
+    limit: usize,
+    patience: Duration,
+) -> Result<Body, BodyError> {
     let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
     if header(header::CONTENT_ENCODING)
         .is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity"))
@@ -48,7 +73,6 @@ pub async fn read(
     }
     let all = async {
         let mut bytes = Vec::new();
-        let mut reservation = edge.reserve();
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|_| BodyError::Broken)?;
             if bytes.len().saturating_add(chunk.len()) > limit {
@@ -61,7 +85,6 @@ pub async fn read(
         }
         Ok(Body { bytes, _reservation: reservation })
     };
-    let patience = Duration::from_secs(edge.config.limits.request_seconds);
     tokio::time::timeout(patience, all).await.unwrap_or(Err(BodyError::TooSlow))
 }
 

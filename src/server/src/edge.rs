@@ -27,11 +27,13 @@ pub struct Edge {
     /// Counters.
     pub metrics: Metrics,
     budget: Arc<AtomicUsize>,
+    uploads: Arc<AtomicUsize>,
 }
 
 /// Part of the memory for bodies, given back when dropped.
 pub struct Reservation {
     budget: Arc<AtomicUsize>,
+    most: usize,
     bytes: usize,
 }
 
@@ -52,6 +54,7 @@ impl Edge {
             tls_ca,
             metrics: Metrics::default(),
             budget: Arc::new(AtomicUsize::new(0)),
+            uploads: Arc::new(AtomicUsize::new(0)),
         }
     }
 
@@ -64,11 +67,20 @@ impl Edge {
         Some(self.client_behind(peer, &hops).to_canonical().to_string())
     }
 
+    /// Whether the connection itself comes from a trusted proxy. Only its headers may speak for a client.
+    pub fn is_behind_proxy(&self, req: &HttpRequest) -> bool {
+        let peer = req.conn_data::<Peer>().and_then(|peer| peer.addr).or_else(|| req.peer_addr());
+        peer.is_some_and(|peer| self.trusts(peer.ip()))
+    }
+
+    fn trusts(&self, ip: IpAddr) -> bool {
+        self.config.trusted_proxies.iter().any(|network| network.contains(ip))
+    }
+
     fn client_behind(&self, peer: IpAddr, hops: &[&str]) -> IpAddr {
-        let trusted = |ip: IpAddr| self.config.trusted_proxies.iter().any(|network| network.contains(ip));
         let mut client = peer;
         for hop in hops.iter().rev() {
-            if !trusted(client) {
+            if !self.trusts(client) {
                 break;
             }
             match hop.parse() {
@@ -81,7 +93,12 @@ impl Edge {
 
     /// Memory for a body; grows with it.
     pub fn reserve(&self) -> Reservation {
-        Reservation { budget: Arc::clone(&self.budget), bytes: 0 }
+        Reservation { budget: Arc::clone(&self.budget), most: BODY_BUDGET, bytes: 0 }
+    }
+
+    /// Memory for a package that is uploaded. Its own: an upload takes nothing from devices.
+    pub fn reserve_upload(&self) -> Reservation {
+        Reservation { budget: Arc::clone(&self.uploads), most: self.config.limits.package_body, bytes: 0 }
     }
 }
 
@@ -90,7 +107,7 @@ impl Reservation {
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
         let before = self.budget.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > BODY_BUDGET {
+        if before.saturating_add(bytes) > self.most {
             self.budget.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }

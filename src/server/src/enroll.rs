@@ -7,25 +7,22 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bellwether_apple::family::{Family, Guess};
 use bellwether_engine::{Error, OpenInvitation};
 use bellwether_model::Platform;
+use bellwether_windows::enrollment::address::deep_link;
 use std::sync::LazyLock;
 
 /// The longest code that is looked at. Links have 27 characters.
-const MAX_CODE: usize = 100;
+pub const MAX_CODE: usize = 100;
 /// A form has one or two short fields.
 const MAX_FORM: usize = 16 * 1024;
-const STYLE: &str = include_str!("../templates/enroll.css");
+/// The one style sheet of every page.
+pub const STYLE: &str = include_str!("../templates/enroll.css");
 
 /// No script, no other origin, no frame; the one style sheet by its hash.
-static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash =
-        base64::engine::general_purpose::STANDARD.encode(bellwether_certs::hash::sha256(STYLE.as_bytes()));
-    format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    )
-});
+static POLICY: LazyLock<String> = LazyLock::new(|| policy("form-action 'self'"));
 
 #[derive(Template)]
 #[template(path = "enroll.html")]
@@ -41,6 +38,29 @@ struct Page<'a> {
     ios: bool,
     mac: bool,
     code: &'a str,
+    link: &'a str,
+    qr: String,
+}
+
+#[derive(Template)]
+#[template(path = "enroll_windows.html")]
+struct WindowsPage<'a> {
+    style: &'static str,
+    organization: &'a str,
+    person: Option<&'a str>,
+    until: String,
+    test_only: bool,
+    own_ca: bool,
+    /// Whether the browser runs on Windows.
+    here: bool,
+    /// The user name that Windows asks for.
+    account: Option<&'a str>,
+    /// The server that Windows asks for.
+    server: &'a str,
+    /// The password that Windows asks for.
+    code: &'a str,
+    /// Opens Windows' own dialogue; empty elsewhere.
+    deep_link: String,
     link: &'a str,
     qr: String,
 }
@@ -153,7 +173,15 @@ async fn show(edge: &Edge, req: &HttpRequest, code: &str) -> HttpResponse {
     match edge.engine.open_invitation(code, source.as_deref()).await {
         Ok(invitation) => {
             let link = format!("{}/enroll/{code}", edge.public_url);
-            html(StatusCode::OK, render(&invitation, user_agent(req), code, &link, edge.tls_ca.is_some()))
+            let (agent, own_ca) = (user_agent(req), edge.tls_ca.is_some());
+            let page = match invitation.platform {
+                Platform::Windows => {
+                    let server = edge.engine.windows_discovery_url();
+                    render_windows(&invitation, agent, code, &link, &server, own_ca)
+                }
+                Platform::Apple | Platform::Android => render(&invitation, agent, code, &link, own_ca),
+            };
+            html(StatusCode::OK, page)
         }
         Err(error) => not_today(error),
     }
@@ -202,41 +230,75 @@ fn render(
     .render()
 }
 
+/// Windows downloads nothing: it is told three values, by the person or by a link (spec/windows.md 2.2).
+fn render_windows(
+    invitation: &OpenInvitation,
+    user_agent: &str,
+    code: &str,
+    link: &str,
+    server: &str,
+    own_ca: bool,
+) -> Result<String, askama::Error> {
+    // Windows Phone says so in other words.
+    let here = user_agent.contains("Windows NT ");
+    let account = invitation.account.as_deref();
+    let deep_link = account.filter(|_| here).and_then(|account| deep_link(account, server, None).ok());
+    WindowsPage {
+        style: STYLE,
+        organization: &invitation.organization,
+        person: invitation.person.as_deref(),
+        until: crate::clock::for_people(invitation.expires_at),
+        test_only: invitation.test_only,
+        own_ca,
+        here,
+        account,
+        server,
+        code,
+        deep_link: deep_link.unwrap_or_default(),
+        link,
+        qr: if here { String::new() } else { qr_svg(link) },
+    }
+    .render()
+}
+
 /// Unknown, expired, revoked, used: the same page, so that nobody learns which.
 fn refused() -> HttpResponse {
-    let page = Refused {
-        style: STYLE,
-        title: "This link does not work",
-        text: "It may be mistyped, used, expired or withdrawn. Ask the person who sent it for a new one.",
-    };
-    html(StatusCode::NOT_FOUND, page.render())
+    let text = "It may be mistyped, used, expired or withdrawn. Ask the person who sent it for a new one.";
+    refusal(StatusCode::NOT_FOUND, "This link does not work", text)
+}
+
+/// A page that only says no.
+pub fn refusal(status: StatusCode, title: &'static str, text: &'static str) -> HttpResponse {
+    html(status, Refused { style: STYLE, title, text }.render())
 }
 
 fn not_today(error: Error) -> HttpResponse {
-    let page = |title, text| Refused { style: STYLE, title, text }.render();
     match error {
         Error::TooMany { retry_after_seconds } => {
             let text = "There were too many attempts from here. Wait some minutes and try again.";
-            let mut response = html(StatusCode::TOO_MANY_REQUESTS, page("Please wait", text));
+            let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, "Please wait", text);
             response.headers_mut().insert(header::RETRY_AFTER, retry_after_seconds.into());
             response
         }
         Error::NotFound(_) | Error::Invalid(_) | Error::Conflict(_) | Error::CannotDo(_) => refused(),
         other => {
-            let problem = Problem::from(other);
-            html(
-                problem.code(),
-                page("Not at the moment", "The server has a problem. Try again in a few minutes."),
-            )
+            let text = "The server has a problem. Try again in a few minutes.";
+            refusal(Problem::from(other).code(), "Not at the moment", text)
         }
     }
 }
 
-fn html(status: StatusCode, page: Result<String, askama::Error>) -> HttpResponse {
+/// A page of ours without any script.
+pub fn html(status: StatusCode, page: Result<String, askama::Error>) -> HttpResponse {
+    html_with(status, page, &POLICY)
+}
+
+/// A page with a policy of its own, made by [`policy`].
+pub fn html_with(status: StatusCode, page: Result<String, askama::Error>, policy: &str) -> HttpResponse {
     match page {
         Ok(page) => HttpResponse::build(status)
             .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
-            .insert_header((header::CONTENT_SECURITY_POLICY, POLICY.as_str()))
+            .insert_header((header::CONTENT_SECURITY_POLICY, policy))
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .insert_header((header::REFERRER_POLICY, "no-referrer"))
             .insert_header((header::X_FRAME_OPTIONS, "DENY"))
@@ -246,6 +308,12 @@ fn html(status: StatusCode, page: Result<String, askama::Error>) -> HttpResponse
             HttpResponse::InternalServerError().finish()
         }
     }
+}
+
+/// Nothing but the one style sheet and what is added; `added` must name a `form-action`.
+pub fn policy(added: &str) -> String {
+    let hash = STANDARD.encode(bellwether_certs::hash::sha256(STYLE.as_bytes()));
+    format!("default-src 'none'; style-src 'sha256-{hash}'; {added}; frame-ancestors 'none'; base-uri 'none'")
 }
 
 /// A QR code as one path; own drawing, so that no style attribute is needed.
@@ -272,9 +340,15 @@ fn user_agent(req: &HttpRequest) -> &str {
     text.filter(|text| text.len() <= 1024).unwrap_or_default()
 }
 
-type Fields = Vec<(String, String)>;
+/// The fields of a form or query.
+pub type Fields = Vec<(String, String)>;
 
-async fn fields(edge: &Edge, req: &HttpRequest, payload: &mut web::Payload) -> Result<Fields, HttpResponse> {
+/// Reads a short form.
+pub async fn fields(
+    edge: &Edge,
+    req: &HttpRequest,
+    payload: &mut web::Payload,
+) -> Result<Fields, HttpResponse> {
     match body::read(edge, req, payload, MAX_FORM).await {
         Ok(body) => Ok(pairs(&body.bytes)),
         Err(error) => {
@@ -284,11 +358,13 @@ async fn fields(edge: &Edge, req: &HttpRequest, payload: &mut web::Payload) -> R
     }
 }
 
-fn pairs(text: &[u8]) -> Fields {
+/// The first few fields of a form or query.
+pub fn pairs(text: &[u8]) -> Fields {
     url::form_urlencoded::parse(text).take(16).map(|(k, v)| (k.into_owned(), v.into_owned())).collect()
 }
 
-fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+/// The first of that name.
+pub fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
     fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
@@ -302,11 +378,14 @@ mod tests {
         "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.1 Safari/605.1.15";
     const LINUX: &str = "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/133.0";
 
+    const WINDOWS: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Edg/131.0.0.0";
+
     fn invitation(person: &str) -> OpenInvitation {
         OpenInvitation {
             platform: Platform::Apple,
             organization: "Ex & Ample <GmbH>".into(),
             person: Some(person.into()),
+            account: Some("ada@example.org".into()),
             expires_at: Timestamp(1_800_000_000_000),
             test_only: false,
         }
@@ -331,6 +410,36 @@ mod tests {
         assert!(!other.contains("<form"), "nothing to download for a device that cannot use it");
     }
 
+    fn windows(person: &str, account: Option<&str>, user_agent: &str, own_ca: bool) -> String {
+        let account = account.map(str::to_owned);
+        let invitation = OpenInvitation { platform: Platform::Windows, account, ..invitation(person) };
+        let (link, server) = ("https://mdm.example.org/enroll/CODE", "https://mdm.example.org/d?a=b");
+        render_windows(&invitation, user_agent, "CODE", link, server, own_ca).unwrap()
+    }
+
+    #[test]
+    fn windows_is_told_its_three_values() {
+        let page = windows("Ada", Some("ada@example.org"), WINDOWS, true);
+        for value in
+            ["Enroll only in device management", "ada@example.org", "https://mdm.example.org/d?a=b", "CODE"]
+        {
+            assert!(page.contains(value), "{value}: {page}");
+        }
+        let begin = "ms-device-enrollment:?mode=mdm";
+        assert!(page.contains(begin) && page.contains("ada%40example.org"), "{page}");
+        assert!(page.contains("/tls-ca.crt") && page.contains("Trusted Root Certification Authorities"));
+        assert!(!page.contains("<form") && !page.contains("Safari") && !page.contains("<svg"));
+        // Without an account there is nothing to begin with, and a certificate of a known CA needs no step.
+        let page = windows("Ada", None, WINDOWS, false);
+        assert!(!page.contains(begin) && !page.contains("tls-ca"), "{page}");
+        // Elsewhere the link leads to the computer.
+        for other in [LINUX, IPHONE, SAFARI] {
+            let page = windows("Ada", Some("ada@example.org"), other, true);
+            assert!(page.contains("<svg") && page.contains("https://mdm.example.org/enroll/CODE"));
+            assert!(!page.contains("<form") && !page.contains(begin) && !page.contains("value=\"iphone\""));
+        }
+    }
+
     #[test]
     fn hostile_names_stay_text() {
         for polyglot in [
@@ -346,13 +455,19 @@ mod tests {
                 assert!(!rest.to_ascii_lowercase().contains(tag), "{tag} of {polyglot}");
             }
             assert!(!rest.contains("\"><img") && !rest.contains("onerror=alert(1)>"));
+            let page = windows(polyglot, Some(polyglot), WINDOWS, true);
+            let rest = page.replace(STYLE, "").to_ascii_lowercase();
+            for part in ["<script", "<img", "<svg", "\"><", "href=\"javascript"] {
+                assert!(!rest.contains(part), "{part} of {polyglot}");
+            }
         }
     }
 
     #[test]
     fn pages_are_accessible_and_self_contained() {
         let form = CodeForm { style: STYLE }.render().unwrap();
-        for page in [shown(IPHONE), shown(SAFARI), shown(LINUX), form] {
+        let ours = windows("Ada", Some("ada"), WINDOWS, true);
+        for page in [shown(IPHONE), shown(SAFARI), shown(LINUX), form, ours] {
             assert!(page.contains("<html lang=\"en\"") && page.contains("<h1") && page.contains("<title>"));
             assert!(page.contains("name=\"viewport\"") && page.contains("<main"));
             assert!(!page.contains("style=\"") && !page.contains("<script") && !page.contains("http-equiv"));

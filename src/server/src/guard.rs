@@ -2,6 +2,7 @@
 
 use crate::edge::Edge;
 use crate::problem::{Problem, REQUEST_ID};
+use crate::sign_in;
 use crate::tls::Peer;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -146,7 +147,10 @@ fn is_misdirected(req: &ServiceRequest) -> bool {
 
 /// Device endpoints answer with a status and no prose.
 fn speaks_to_devices(path: &str) -> bool {
-    ["/apple/", "/scep/", "/crl/"].iter().any(|prefix| path.starts_with(prefix))
+    const PREFIXES: [&str; 6] =
+        ["/apple/", "/scep/", "/crl/", "/packages/", "/EnrollmentServer/", "/ManagementServer/"];
+    // The sign-in page is read by a person, although Windows opens it.
+    path != sign_in::PATH && PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }
 
 fn refuse(req: ServiceRequest, problem: &Problem) -> ServiceResponse<BoxBody> {
@@ -219,6 +223,16 @@ mod tests {
             try_call_service(&app, TestRequest::get().uri("/livez").to_request()).await.unwrap().status(),
             200
         );
+    }
+
+    #[test]
+    fn devices_get_no_prose() {
+        for path in ["/apple/mdm", "/EnrollmentServer/Policy.svc", "/ManagementServer/MDM.svc"] {
+            assert!(speaks_to_devices(path), "{path}");
+        }
+        for path in [sign_in::PATH, "/enroll/x", "/api/v1/devices", "/"] {
+            assert!(!speaks_to_devices(path), "{path}");
+        }
     }
 
     #[test]

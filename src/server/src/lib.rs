@@ -11,6 +11,7 @@ pub mod config;
 mod device;
 mod edge;
 mod enroll;
+pub mod entra_keys;
 mod guard;
 mod health;
 mod listen;
@@ -19,6 +20,7 @@ mod metrics;
 pub mod problem;
 pub mod routes;
 pub mod serve;
+mod sign_in;
 pub mod tls;
 pub mod wakers;
 

@@ -1,9 +1,11 @@
 //! Every route of the server, in one table. What is not here does not exist.
 
-use crate::api::{self, audit, commands, devices, invitations, keys, openapi, push};
-use crate::device::{apple, scep};
+use crate::api::{
+    self, audit, commands, devices, enrollment_accounts, invitations, keys, openapi, packages, push,
+};
+use crate::device::{apple, package, scep, windows};
 use crate::tls::Side;
-use crate::{enroll, health};
+use crate::{enroll, health, sign_in};
 use actix_web::http::Method;
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, ServiceConfig};
@@ -32,7 +34,9 @@ pub struct Entry {
     pub path: &'static str,
     /// For whom.
     pub audience: Audience,
-    /// Also on the listener that asks for client certificates.
+    /// On the listener that never asks for client certificates.
+    pub on_public_listener: bool,
+    /// On the listener that asks for them.
     pub on_device_listener: bool,
     make: fn() -> Route,
 }
@@ -43,12 +47,17 @@ macro_rules! routes {
             method: Method::$method,
             path: $path,
             audience: Audience::$audience,
-            on_device_listener: routes!(@ $sides),
+            on_public_listener: routes!(@public $sides),
+            on_device_listener: routes!(@device $sides),
             make: || web::route().to($handler),
         }),+]
     };
-    (@ both) => { true };
-    (@ public) => { false };
+    (@public both) => { true };
+    (@public public) => { true };
+    (@public device) => { false };
+    (@device both) => { true };
+    (@device public) => { false };
+    (@device device) => { true };
 }
 
 /// The table.
@@ -60,6 +69,14 @@ pub fn table() -> Vec<Entry> {
         Device public POST "/scep/{ca}" => scep::operation;
         Device public GET "/crl/{ca}" => scep::crl;
         Device public HEAD "/crl/{ca}" => scep::crl;
+        Device both GET "/packages/{token}" => package::fetch;
+        Device both HEAD "/packages/{token}" => package::fetch;
+        Device public GET "/EnrollmentServer/Discovery.svc" => windows::probe;
+        Device public HEAD "/EnrollmentServer/Discovery.svc" => windows::probe;
+        Device public POST "/EnrollmentServer/Discovery.svc" => windows::discovery;
+        Device public POST "/EnrollmentServer/Policy.svc" => windows::policy;
+        Device both POST "/EnrollmentServer/Enrollment.svc" => windows::enrollment;
+        Device device POST "/ManagementServer/MDM.svc" => windows::session;
 
         Person public GET "/enroll" => enroll::form;
         Person public HEAD "/enroll" => enroll::form;
@@ -67,6 +84,9 @@ pub fn table() -> Vec<Entry> {
         Person public GET "/enroll/{code}" => enroll::page;
         Person public HEAD "/enroll/{code}" => enroll::page;
         Person public POST "/enroll/{code}" => enroll::download;
+        Person public GET "/EnrollmentServer/Auth" => sign_in::form;
+        Person public HEAD "/EnrollmentServer/Auth" => sign_in::form;
+        Person public POST "/EnrollmentServer/Auth" => sign_in::submit;
         Person public GET "/tls-ca.pem" => enroll::tls_ca_pem;
         Person public HEAD "/tls-ca.pem" => enroll::tls_ca_pem;
         Person public GET "/tls-ca.crt" => enroll::tls_ca_der;
@@ -86,6 +106,13 @@ pub fn table() -> Vec<Entry> {
         Key public POST "/api/v1/invitations" => invitations::create;
         Key public GET "/api/v1/invitations/{id}" => invitations::show;
         Key public DELETE "/api/v1/invitations/{id}" => invitations::revoke;
+        Key public GET "/api/v1/enrollment-accounts" => enrollment_accounts::list;
+        Key public POST "/api/v1/enrollment-accounts" => enrollment_accounts::create;
+        Key public DELETE "/api/v1/enrollment-accounts/{id}" => enrollment_accounts::revoke;
+        Key public GET "/api/v1/packages" => packages::list;
+        Key public POST "/api/v1/packages" => packages::upload;
+        Key public GET "/api/v1/packages/{id}" => packages::show;
+        Key public DELETE "/api/v1/packages/{id}" => packages::delete;
         Key public GET "/api/v1/devices" => devices::list;
         Key public GET "/api/v1/devices/{device}" => devices::show;
         Key public DELETE "/api/v1/devices/{device}/enrollment" => devices::end;
@@ -111,7 +138,10 @@ pub fn table() -> Vec<Entry> {
 
 /// Registers the table on a listener. Device endpoints are never compressed: clients compare lengths.
 pub fn configure(side: Side, config: &mut ServiceConfig) {
-    let here = |entry: &Entry| side == Side::Public || entry.on_device_listener;
+    let here = |entry: &Entry| match side {
+        Side::Public => entry.on_public_listener,
+        Side::Device => entry.on_device_listener,
+    };
     let (api, plain): (Vec<Entry>, Vec<Entry>) =
         table().into_iter().filter(here).partition(|entry| entry.path.starts_with(api::ROOT));
     for (path, entries) in by_path(plain) {

@@ -2,15 +2,16 @@
 
 use crate::background::Background;
 use crate::clock::SystemClock;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, WnsSettings};
 use crate::edge::Edge;
+use crate::entra_keys::EntraKeys;
 use crate::listen::{self, ListenError};
 use crate::tls::{self, Contexts, Material, Side, TlsError};
-use crate::wakers::{Apns, ApnsConfig, ApnsError};
+use crate::wakers::{Apns, ApnsConfig, ApnsError, Wns, WnsConfig, WnsError};
 use actix_web::dev::ServerHandle;
 use actix_web::web;
 use bellwether_certs::cert::ders_to_pem;
-use bellwether_engine::{Engine, EngineConfig, StoreConfig};
+use bellwether_engine::{Engine, EngineConfig, Entra, StoreConfig, WindowsConfig};
 use bellwether_model::Platform;
 use bellwether_store::PostgresUrl;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -57,9 +58,15 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Entra ID.
+    #[error("windows.entra: {0}")]
+    Entra(String),
     /// The push service.
     #[error(transparent)]
     Apns(#[from] ApnsError),
+    /// The push service for Windows.
+    #[error(transparent)]
+    Wns(#[from] WnsError),
 }
 
 /// A server that runs. Dropping it does not stop it; [`RunningServer::stop`] does.
@@ -131,10 +138,22 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         apple_require_client_certificate: config.apple_require_client_certificate,
         own_tls_ca: own_ca,
         lose_devices: config.lose_devices,
+        windows: WindowsConfig {
+            provider_id: config.windows_provider_id.clone(),
+            sign_in_page: config.windows_sign_in_page,
+            push_package: config.wns.as_ref().map(|wns| wns.package_family_name.clone()),
+        },
         clock: Arc::new(SystemClock),
     })
     .await?;
     engine.set_waker(Platform::Apple, Arc::new(apns(&config)?));
+    if let Some(settings) = &config.wns {
+        engine.set_waker(Platform::Windows, Arc::new(wns(settings)?));
+    }
+    if let Some(entra) = &config.entra {
+        let keys = EntraKeys::new(entra).map_err(|e| StartError::Entra(e.to_string()))?;
+        engine.set_entra(Arc::new(Entra::new(entra.settings(), Arc::new(keys))?));
+    }
     let setup_token = engine.setup_token();
     let tls_ca = own_ca.then(|| engine.tls_ca().cert_der);
     let tls_ca_pem = tls_ca.as_ref().map(|der| ders_to_pem(&[der])).unwrap_or_default();
@@ -143,8 +162,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         None => None,
     };
 
-    let hosts: Vec<&str> =
-        [&config.public_url, &config.device_url].into_iter().flatten().filter_map(|u| u.host_str()).collect();
+    let urls = [&config.public_url, &config.device_url].into_iter().flatten().filter_map(|u| u.host_str());
+    let hosts: Vec<&str> = urls.chain(config.windows_discovery_names.iter().map(String::as_str)).collect();
     let names = tls::names(&hosts, &[public_addr.ip(), device_addr.ip()]);
     let material = Material::of(&config, &engine, &names)?;
     let contexts = Contexts::new(&material)?;
@@ -243,14 +262,24 @@ pub fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<PathBuf
 }
 
 fn apns(config: &Config) -> Result<Apns, StartError> {
-    let mut apns = ApnsConfig { endpoint: config.apns_endpoint.clone(), ..ApnsConfig::default() };
-    if let Some(path) = &config.apns_trust {
-        let read = std::fs::read(path);
-        let fail =
-            |e: std::io::Error| ConfigError::File { path: path.display().to_string(), reason: e.to_string() };
-        apns.trust_pem = Some(read.map_err(fail)?);
-    }
-    Ok(Apns::new(apns)?)
+    let trust_pem = config.apns_trust.as_deref().map(read).transpose()?;
+    let endpoint = config.apns_endpoint.clone();
+    Ok(Apns::new(ApnsConfig { endpoint, trust_pem, ..ApnsConfig::default() })?)
+}
+
+fn wns(settings: &WnsSettings) -> Result<Wns, StartError> {
+    let config = WnsConfig::new(settings.package_sid.clone(), settings.client_secret.clone());
+    Ok(Wns::new(WnsConfig {
+        token_endpoint: settings.token_endpoint.clone(),
+        hosts: settings.hosts.clone(),
+        trust_pem: settings.trust.as_deref().map(read).transpose()?,
+        ..config
+    })?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path)
+        .map_err(|e| ConfigError::File { path: path.display().to_string(), reason: e.to_string() })
 }
 
 fn make_folder(path: &Path) -> Result<(), StartError> {

@@ -38,7 +38,7 @@ mod apns {
         let mut token = vec![0xFF, 0x0A, 0xBC];
         token.extend([7; 29]);
         let before = SystemClock::read();
-        assert_eq!(waker.wake(&apns.identity(0), &target(&token, MAGIC)).await, WakeOutcome::Sent);
+        assert_eq!(waker.wake(Some(&apns.identity(0)), &target(&token, MAGIC)).await, WakeOutcome::Sent);
         let push = apns.only_push();
         assert_eq!(push["ok"], true, "{push}");
         assert_eq!(push["path"], format!("/3/device/ff0abc{}", "07".repeat(29)));
@@ -60,7 +60,10 @@ mod apns {
     async fn a_push_magic_is_escaped() {
         let Some(apns) = Standin::start(&[]) else { return };
         let magic = "a\"},\"aps\":{\"alert\":\"x\\ \u{1}\n\u{2028}\u{1F4E3}é</script>";
-        assert_eq!(apns.waker().wake(&apns.identity(0), &target(&[1; 32], magic)).await, WakeOutcome::Sent);
+        assert_eq!(
+            apns.waker().wake(Some(&apns.identity(0)), &target(&[1; 32], magic)).await,
+            WakeOutcome::Sent
+        );
         let push = apns.only_push();
         assert_eq!(push["ok"], true, "{push}");
         assert_eq!(push["magic"], magic);
@@ -97,13 +100,13 @@ mod apns {
         let (waker, identity) = (apns.waker(), apns.identity(0));
         for (answer, class, says) in answers {
             let prefix = u8::from_str_radix(&answer[..2], 16).unwrap();
-            let outcome = waker.wake(&identity, &target(&[prefix; 32], MAGIC)).await;
+            let outcome = waker.wake(Some(&identity), &target(&[prefix; 32], MAGIC)).await;
             let (got, note) = described(&outcome);
             assert_eq!(got, class, "{answer}: {note}");
             assert!(note.contains(says), "{answer}: {note}");
             assert!(!note.contains(&hex(&[prefix; 4])) && !note.contains(MAGIC), "{answer}: {note}");
         }
-        assert_eq!(waker.wake(&identity, &target(&[0xEE; 32], MAGIC)).await, WakeOutcome::Sent);
+        assert_eq!(waker.wake(Some(&identity), &target(&[0xEE; 32], MAGIC)).await, WakeOutcome::Sent);
         assert_eq!(apns.events("connected").len(), 1, "refusals and unread bodies cost no connection");
         assert!(apns.events("push").iter().all(|push| push["ok"] == true));
     }
@@ -115,7 +118,7 @@ mod apns {
             .timestamp_to_rfc9110_string(&jiff::Timestamp::from_second(at).unwrap())
             .unwrap();
         let Some(apns) = Standin::start(&[&format!("01=503:ServiceUnavailable:{date}")]) else { return };
-        let outcome = apns.waker().wake(&apns.identity(0), &target(&[1; 32], MAGIC)).await;
+        let outcome = apns.waker().wake(Some(&apns.identity(0)), &target(&[1; 32], MAGIC)).await;
         let WakeOutcome::Transient { retry_after: Some(millis), .. } = outcome else { panic!("{outcome:?}") };
         assert!((HOUR - 20 * SECOND..=HOUR).contains(&millis), "{millis}");
     }
@@ -127,7 +130,7 @@ mod apns {
         let mut wakes = tokio::task::JoinSet::new();
         for number in 0..64_u8 {
             let (waker, identity) = (Arc::clone(&waker), Arc::clone(&identity));
-            wakes.spawn(async move { waker.wake(&identity, &target(&[number; 32], MAGIC)).await });
+            wakes.spawn(async move { waker.wake(Some(&identity), &target(&[number; 32], MAGIC)).await });
         }
         assert!(wakes.join_all().await.iter().all(|outcome| *outcome == WakeOutcome::Sent));
         assert_eq!(apns.events("push").len(), 64);
@@ -141,15 +144,15 @@ mod apns {
         let waker = apns.waker_with(|config| config.timeout = Duration::from_secs(1));
         let identity = apns.identity(0);
         for (connections, prefix) in [(1, 0x0A), (2, 0x0B), (3, 0x0C)] {
-            let sent = waker.wake(&identity, &target(&[0xEE; 32], MAGIC)).await;
+            let sent = waker.wake(Some(&identity), &target(&[0xEE; 32], MAGIC)).await;
             assert_eq!(sent, WakeOutcome::Sent);
             assert_eq!(apns.events("connected").len(), connections);
-            let lost = waker.wake(&identity, &target(&[prefix; 32], MAGIC)).await;
+            let lost = waker.wake(Some(&identity), &target(&[prefix; 32], MAGIC)).await;
             let (class, note) = described(&lost);
             assert_eq!(class, "transient -", "{note}");
             assert!(!note.contains("/3/device") && !note.contains(&hex(&[prefix; 4])), "{note}");
             assert_eq!(apns.pushes_to(prefix), 1, "no second try of its own");
-            let again = waker.wake(&identity, &target(&[prefix; 32], MAGIC)).await;
+            let again = waker.wake(Some(&identity), &target(&[prefix; 32], MAGIC)).await;
             assert_eq!(again, WakeOutcome::Sent);
             assert_eq!(apns.events("connected").len(), connections + 1);
         }
@@ -160,10 +163,10 @@ mod apns {
         let Some(mut apns) = Standin::start(&[]) else { return };
         let (waker, identity) = (apns.waker(), apns.identity(0));
         let wake = target(&[0xAB; 32], MAGIC);
-        assert_eq!(waker.wake(&identity, &wake).await, WakeOutcome::Sent);
+        assert_eq!(waker.wake(Some(&identity), &wake).await, WakeOutcome::Sent);
         apns.stop();
         for _ in 0..2 {
-            let (class, note) = described(&waker.wake(&identity, &wake).await);
+            let (class, note) = described(&waker.wake(Some(&identity), &wake).await);
             assert_eq!(class, "transient -", "{note}");
             assert!(!note.contains("abab"), "{note}");
         }
@@ -176,7 +179,7 @@ mod apns {
         let waker = apns.waker_with(|config| {
             config.trust_pem = Some(ders_to_pem(&[stranger.cert_der()]).into_bytes());
         });
-        let (class, note) = described(&waker.wake(&apns.identity(0), &target(&[1; 32], MAGIC)).await);
+        let (class, note) = described(&waker.wake(Some(&apns.identity(0)), &target(&[1; 32], MAGIC)).await);
         assert_eq!(class, "transient -", "{note}");
         assert!(note.contains("certificate verify failed"), "{note}");
         assert!(apns.events("push").is_empty());
@@ -188,7 +191,7 @@ mod apns {
         let waker = apns.waker();
         let wake = target(&[1; 32], MAGIC);
         for identity in [apns.identity(0), apns.identity(0), apns.identity(1), apns.identity(1)] {
-            assert_eq!(waker.wake(&identity, &wake).await, WakeOutcome::Sent);
+            assert_eq!(waker.wake(Some(&identity), &wake).await, WakeOutcome::Sent);
         }
         let shown: Vec<Value> = apns.events("connected").into_iter().map(|c| c["client"].clone()).collect();
         assert_eq!(shown, [apns.fingerprint(0), apns.fingerprint(1)]);
@@ -196,7 +199,7 @@ mod apns {
 
         // The same certificate, imported again.
         let again = PushIdentity { version: 3, ..apns.identity(1) };
-        assert_eq!(waker.wake(&again, &wake).await, WakeOutcome::Sent);
+        assert_eq!(waker.wake(Some(&again), &wake).await, WakeOutcome::Sent);
         assert_eq!(apns.events("connected").len(), 3);
     }
 
@@ -217,22 +220,22 @@ mod apns {
             (PushIdentity { topic: "com.apple.mgmt.External.other".into(), ..good() }, "topic"),
             (identity(&expired, 1), "expired"),
         ] {
-            let (class, note) = described(&waker.wake(&identity, &target(&[1; 32], MAGIC)).await);
+            let (class, note) = described(&waker.wake(Some(&identity), &target(&[1; 32], MAGIC)).await);
             assert_eq!(class, "rejected", "{says}: {note}");
             assert!(note.contains("certificate") && note.contains(says), "{says}: {note}");
         }
-        let (class, note) = described(&waker.wake(&good(), &target(&[], MAGIC)).await);
+        let (class, note) = described(&waker.wake(Some(&good()), &target(&[], MAGIC)).await);
         assert_eq!(class, "rejected", "{note}");
         assert!(apns.events("push").is_empty());
 
         // One that expires while it is in use.
         let soon = identity(&soon, 7);
-        let _ = waker.wake(&soon, &target(&[1; 32], MAGIC)).await;
+        let _ = waker.wake(Some(&soon), &target(&[1; 32], MAGIC)).await;
         tokio::time::sleep(Duration::from_millis(3100)).await;
-        let (class, note) = described(&waker.wake(&soon, &target(&[1; 32], MAGIC)).await);
+        let (class, note) = described(&waker.wake(Some(&soon), &target(&[1; 32], MAGIC)).await);
         assert_eq!(class, "rejected", "{note}");
         assert!(note.contains("expired; renew"), "{note}");
-        assert_eq!(waker.wake(&good(), &target(&[1; 32], MAGIC)).await, WakeOutcome::Sent);
+        assert_eq!(waker.wake(Some(&good()), &target(&[1; 32], MAGIC)).await, WakeOutcome::Sent);
     }
 
     #[tokio::test]
@@ -244,10 +247,14 @@ mod apns {
         {
             let Some(apns) = Standin::start_with(&[], &["--tls-max", version]) else { return };
             let waker = apns.waker();
-            let (got, note) = described(&waker.wake(&identity(&stranger, 1), &target(&[1; 32], MAGIC)).await);
+            let (got, note) =
+                described(&waker.wake(Some(&identity(&stranger, 1)), &target(&[1; 32], MAGIC)).await);
             assert_eq!(got, class, "{note}");
             assert!(note.contains(says) && note.contains("identity.apple.com"), "{note}");
-            assert_eq!(waker.wake(&apns.identity(0), &target(&[1; 32], MAGIC)).await, WakeOutcome::Sent);
+            assert_eq!(
+                waker.wake(Some(&apns.identity(0)), &target(&[1; 32], MAGIC)).await,
+                WakeOutcome::Sent
+            );
             assert_eq!(apns.events("push").len(), 1);
         }
     }
@@ -272,7 +279,7 @@ mod apns {
         for prefix in [0xC0, 0xC1, 0xC2] {
             let mut token = vec![prefix];
             token.extend([0x5A; 31]);
-            let _ = waker.wake(&identity, &target(&token, "a-magic-that-nobody-may-see")).await;
+            let _ = waker.wake(Some(&identity), &target(&token, "a-magic-that-nobody-may-see")).await;
         }
         assert_eq!(apns.events("push").len(), 3);
         let log = String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned();
@@ -286,7 +293,7 @@ mod apns {
     fn target(token: &[u8], magic: &str) -> WakeTarget {
         WakeTarget {
             token: SecretBox::new(Box::new(token.to_vec())),
-            magic: SecretString::from(magic),
+            magic: Some(SecretString::from(magic)),
             expires_at: SystemClock::read().plus(7 * DAY),
         }
     }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InvitationWish {
-    /// `apple`.
+    /// `apple`, `windows`.
     #[schema(value_type = String)]
     platform: Platform,
     /// E-mail address or login name of the person.

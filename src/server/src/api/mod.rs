@@ -6,11 +6,13 @@
 pub mod audit;
 pub mod commands;
 pub mod devices;
+pub mod enrollment_accounts;
 mod input;
 mod intent_schema;
 pub mod invitations;
 pub mod keys;
 pub mod openapi;
+pub mod packages;
 pub mod push;
 pub mod views;
 

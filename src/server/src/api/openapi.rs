@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, generated from the handlers.
 
 use super::Answer;
-use super::{audit, commands, devices, invitations, keys, push, views};
+use super::{audit, commands, devices, enrollment_accounts, invitations, keys, packages, push, views};
 use crate::problem::Problem;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder};
@@ -18,6 +18,8 @@ use utoipa::{Modify, OpenApi};
         document,
         keys::setup, keys::list, keys::create, keys::revoke,
         invitations::list, invitations::create, invitations::show, invitations::revoke,
+        enrollment_accounts::list, enrollment_accounts::create, enrollment_accounts::revoke,
+        packages::list, packages::upload, packages::show, packages::delete,
         devices::list, devices::show, devices::end, devices::approve,
         commands::list, commands::of_device, commands::send, commands::send_to_many, commands::show, commands::cancel,
         commands::retry, commands::result, commands::secret, commands::jobs, commands::job,

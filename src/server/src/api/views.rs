@@ -124,6 +124,68 @@ view!(
 );
 
 view!(
+    /// An account with which several devices may enroll, without its password.
+    EnrollmentAccount from engine::EnrollmentAccountView {
+        /// Id.
+        id: Uuid = v.id.0,
+        /// `windows`.
+        platform: String = v.platform.to_string(),
+        /// What is typed as the user's name.
+        name: String = v.name,
+        /// For whom.
+        account: Option<String> = v.account,
+        /// Most devices that may enroll.
+        cap: i32 = v.cap,
+        /// Devices that count against the cap: enrolled ones, and those that may still finish.
+        used: i64 = v.used,
+        /// `company`, `personal`, `unknown`.
+        ownership: String = v.ownership.to_string(),
+        /// When made.
+        created_at: String = rfc3339(v.created_at),
+        /// By whom.
+        created_by: String = v.created_by,
+        /// Until when.
+        expires_at: String = rfc3339(v.expires_at),
+        /// Taken back.
+        revoked_at: Option<String> = time(v.revoked_at),
+    } |v|
+);
+
+view!(
+    /// A new account. The password is shown once.
+    NewEnrollmentAccount from engine::CreatedEnrollmentAccount {
+        /// The account without its password.
+        account: EnrollmentAccount = v.account.into(),
+        /// `bwe_…`.
+        password: String = v.password.expose_secret().to_owned(),
+    } |v|
+);
+
+view!(
+    /// An uploaded file that devices may install.
+    Package from engine::PackageView {
+        /// Id.
+        id: Uuid = v.id.0,
+        /// `msi`, `msix`.
+        kind: String = v.kind.to_string(),
+        /// Name.
+        name: String = v.name,
+        /// Product code of an MSI, package family name of an MSIX.
+        product: String = v.product,
+        /// Version.
+        version: String = v.version,
+        /// SHA-256 in lower-case hex.
+        sha256: String = v.sha256,
+        /// Bytes.
+        size: i64 = v.size,
+        /// When uploaded.
+        created_at: String = rfc3339(v.created_at),
+        /// By whom.
+        created_by: String = v.created_by,
+    } |v|
+);
+
+view!(
     /// One period of trust between a device and the server.
     Enrollment from engine::EnrollmentView {
         /// Id.

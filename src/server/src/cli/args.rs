@@ -1,7 +1,7 @@
 //! The command line as clap reads it.
 
 use super::intents::IntentArgs;
-use bellwether_model::{CommandState, EnrollmentState, Ownership, Platform};
+use bellwether_model::{CommandState, EnrollmentState, Ownership, PackageKind, Platform};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -84,6 +84,12 @@ pub enum Verb {
     /// Follow actions on many devices.
     #[command(subcommand)]
     Job(Job),
+    /// Upload files that devices may install.
+    #[command(subcommand)]
+    Packages(Packages),
+    /// Accounts with which several devices may enroll.
+    #[command(subcommand)]
+    EnrollmentAccounts(EnrollmentAccounts),
     /// Apple's push certificate.
     #[command(subcommand)]
     Apns(Apns),
@@ -309,6 +315,72 @@ pub enum Job {
     },
 }
 
+/// Packages.
+#[derive(Debug, Subcommand)]
+pub enum Packages {
+    /// Upload a file.
+    Upload {
+        /// The file.
+        file: PathBuf,
+        /// msi or msix.
+        #[arg(long)]
+        kind: PackageKind,
+        /// Product code of an MSI with its braces, package family name of an MSIX.
+        #[arg(long)]
+        product: String,
+        /// Its version, such as 1.2.3.
+        #[arg(long)]
+        version: String,
+        /// A name for people; without it the file's.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List packages, newest first.
+    List(Paging),
+    /// Show a package.
+    Show {
+        /// Its id.
+        id: uuid::Uuid,
+    },
+    /// Delete a package; no device can fetch it any more.
+    Delete {
+        /// Its id.
+        id: uuid::Uuid,
+    },
+}
+
+/// Accounts for many devices.
+#[derive(Debug, Subcommand)]
+pub enum EnrollmentAccounts {
+    /// Make an account; its password is shown once.
+    Create {
+        /// What is typed as the user's name.
+        name: String,
+        /// For which devices.
+        #[arg(long, default_value = "windows")]
+        platform: Platform,
+        /// Most devices that may enroll, 1 to 10000.
+        #[arg(long)]
+        cap: i32,
+        /// How long it is good, such as 24h, 7d.
+        #[arg(long, value_parser = seconds, value_name = "TIME", default_value = "30d")]
+        expires: i64,
+        /// E-mail address or login name of the person whose devices they will be.
+        #[arg(long, value_name = "ACCOUNT")]
+        user: Option<String>,
+        /// Whose devices: company, personal, unknown.
+        #[arg(long)]
+        ownership: Option<Ownership>,
+    },
+    /// List accounts, newest first.
+    List(Paging),
+    /// Take an account back; devices that enrolled stay.
+    Revoke {
+        /// Its id.
+        id: uuid::Uuid,
+    },
+}
+
 /// Push certificate.
 #[derive(Debug, Subcommand)]
 pub enum Apns {
@@ -443,6 +515,17 @@ mod tests {
             assert!(send.wait && send.device == "C02" && cli.output == Output::Json, "{line}");
             assert!(matches!(send.intent, IntentArgs::Lock { .. }));
         }
+    }
+
+    #[test]
+    fn a_package_has_a_version_of_its_own() {
+        let line = "packages upload a.msi --kind msi --product {X} --version 1.2.3 --output json";
+        let Some(Verb::Packages(Packages::Upload { kind, version, name, .. })) = parse(line).unwrap().verb
+        else {
+            panic!("{line}")
+        };
+        assert_eq!((kind, version.as_str(), name), (PackageKind::Msi, "1.2.3", None));
+        assert_eq!(parse("packages upload a.exe --kind exe").unwrap_err().exit_code(), 2);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How long a file may take.
+const UPLOAD_TIME: Duration = Duration::from_secs(30 * 60);
+
 /// What `login` remembers, in a file for its owner only.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,6 +106,22 @@ impl Client {
         self.call(Method::POST, path, &[], Some(body), idempotency_key).await
     }
 
+    /// POST of a file, as it is.
+    pub async fn upload(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<String>)],
+        bytes: Vec<u8>,
+    ) -> Result<Value, Failure> {
+        let request = self
+            .http
+            .post(self.endpoint(path, query)?)
+            .timeout(UPLOAD_TIME)
+            .header("content-type", "application/octet-stream")
+            .body(bytes);
+        self.answer(request).await
+    }
+
     /// DELETE.
     pub async fn delete(&self, path: &[&str], body: Option<&Value>) -> Result<Value, Failure> {
         self.call(Method::DELETE, path, &[], body, None).await
@@ -117,14 +136,18 @@ impl Client {
         idempotency_key: Option<&str>,
     ) -> Result<Value, Failure> {
         let mut request = self.http.request(method, self.endpoint(path, query)?);
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key.expose_secret());
-        }
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key);
         }
         if let Some(body) = body {
             request = request.json(body);
+        }
+        self.answer(request).await
+    }
+
+    async fn answer(&self, mut request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key.expose_secret());
         }
         let response = request.send().await.map_err(|e| unreachable_server(&self.url, &e))?;
         let status = response.status();

@@ -2,7 +2,8 @@
 
 use super::Failure;
 use super::args::{
-    Apns, Audit, ClientArgs, Command, Device, Invitation, Job, Key, Login, Output, Paging, Send, Verb,
+    Apns, Audit, ClientArgs, Command, Device, EnrollmentAccounts, Invitation, Job, Key, Login, Output,
+    Packages, Paging, Send, Verb,
 };
 use super::client::Client;
 use super::output::{self, Column};
@@ -55,6 +56,25 @@ const JOBS: &[Column] = &[
     ("DONE", "/done"),
     ("REFUSED", "/refused"),
     ("CREATED", "/created_at"),
+];
+const PACKAGES: &[Column] = &[
+    ("ID", "/id"),
+    ("KIND", "/kind"),
+    ("NAME", "/name"),
+    ("VERSION", "/version"),
+    ("PRODUCT", "/product"),
+    ("BYTES", "/size"),
+    ("CREATED", "/created_at"),
+];
+const ACCOUNTS: &[Column] = &[
+    ("ID", "/id"),
+    ("NAME", "/name"),
+    ("PLATFORM", "/platform"),
+    ("USER", "/account"),
+    ("USED", "/used"),
+    ("CAP", "/cap"),
+    ("EXPIRES", "/expires_at"),
+    ("REVOKED", "/revoked_at"),
 ];
 const PUSH: &[Column] = &[
     ("TOPIC", "/topic"),
@@ -120,6 +140,8 @@ pub async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Failure
         Verb::Command(verb) => command(client, verb, out).await,
         Verb::Job(Job::List(paging)) => list(client, &["jobs"], paging, Vec::new(), JOBS, out).await,
         Verb::Job(Job::Show { id }) => show(client, &["jobs", &id.to_string()], out).await,
+        Verb::Packages(verb) => packages(client, verb, out).await,
+        Verb::EnrollmentAccounts(verb) => enrollment_accounts(client, verb, out).await,
         Verb::Apns(verb) => apns(client, verb, out).await,
         Verb::Audit(Audit::List(paging)) => list(client, &["audit"], paging, Vec::new(), AUDIT, out).await,
         Verb::Audit(Audit::Verify { .. }) => {
@@ -337,6 +359,67 @@ async fn confirm(client: &Client, devices: &[String], act: &str, yes: Option<&st
     } else {
         Err(Failure::new("not confirmed; nothing was done"))
     }
+}
+
+async fn packages(client: &Client, verb: Packages, out: Output) -> Result<(), Failure> {
+    match verb {
+        Packages::Upload { file, kind, product, version, name } => {
+            let fail = |e: std::io::Error| {
+                Failure::new(format!("cannot read {}: {e}", output::clean(&file.display().to_string())))
+            };
+            let bytes = std::fs::read(&file).map_err(fail)?;
+            let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            let query = [
+                ("kind", Some(kind.to_string())),
+                ("name", name.or_else(stem)),
+                ("product", Some(product)),
+                ("version", Some(version)),
+            ];
+            let made = client.upload(&["packages"], &query, bytes).await?;
+            print_rows(&made, std::slice::from_ref(&made), PACKAGES, out);
+        }
+        Packages::List(paging) => list(client, &["packages"], paging, Vec::new(), PACKAGES, out).await?,
+        Packages::Show { id } => show(client, &["packages", &id.to_string()], out).await?,
+        Packages::Delete { id } => {
+            let gone = client.delete(&["packages", &id.to_string()], None).await?;
+            print_rows(&gone, std::slice::from_ref(&gone), PACKAGES, out);
+        }
+    }
+    Ok(())
+}
+
+async fn enrollment_accounts(client: &Client, verb: EnrollmentAccounts, out: Output) -> Result<(), Failure> {
+    match verb {
+        EnrollmentAccounts::Create { name, platform, cap, expires, user, ownership } => {
+            let body = json!({
+                "platform": platform,
+                "name": name,
+                "cap": cap,
+                "expires_in_seconds": expires,
+                "account": user,
+                "ownership": ownership,
+            });
+            let made = client.post(&["enrollment-accounts"], &body, None).await?;
+            if out == Output::Json {
+                output::json(&made);
+                return Ok(());
+            }
+            let field = |path| output::clean(&text(&made, path).unwrap_or_default());
+            output::line(&format!("name      {}", field("/account/name")));
+            output::line(&format!("password  {}", field("/password")));
+            output::line(&format!("until     {}", field("/account/expires_at")));
+            output::line(&format!("id        {}", field("/account/id")));
+            output::line("The password is shown only now.");
+        }
+        EnrollmentAccounts::List(paging) => {
+            list(client, &["enrollment-accounts"], paging, Vec::new(), ACCOUNTS, out).await?;
+        }
+        EnrollmentAccounts::Revoke { id } => {
+            let gone = client.delete(&["enrollment-accounts", &id.to_string()], None).await?;
+            print_rows(&gone, std::slice::from_ref(&gone), ACCOUNTS, out);
+        }
+    }
+    Ok(())
 }
 
 async fn apns(client: &Client, verb: Apns, out: Output) -> Result<(), Failure> {

@@ -19,6 +19,10 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// Networks such as `10.0.0.0/8`, separated by commas; in the file a list.
     Networks,
+    /// Host names, separated by commas; in the file a list.
+    Names,
+    /// Texts, separated by commas; in the file a list.
+    List,
 }
 
 /// One key.
@@ -101,6 +105,30 @@ pub const KEYS: &[Key] = &[
         "Apple devices must present their identity in the TLS handshake",
     ),
     key(
+        "device.client_certificate_header",
+        Kind::Text,
+        None,
+        "header in which a trusted proxy hands on the client certificate (RFC 9440), such as Client-Cert; none by default",
+    ),
+    key(
+        "windows.discovery_names",
+        Kind::Names,
+        None,
+        "further names for the certificate of the server's own TLS CA, such as enterpriseenrollment.contoso.com",
+    ),
+    key(
+        "windows.provider_id",
+        Kind::Text,
+        None,
+        "the server's name on Windows machines: at most 64 letters, digits, - _ .; permanent",
+    ),
+    key(
+        "windows.sign_in",
+        Kind::Words(&["code", "page"]),
+        Some("code"),
+        "how a person proves an invitation to Windows: code in the password field, or on the sign-in page",
+    ),
+    key(
         "apns.endpoint",
         Kind::Text,
         Some("https://api.push.apple.com"),
@@ -111,6 +139,63 @@ pub const KEYS: &[Key] = &[
         Kind::Path,
         None,
         "PEM certificates to trust for apns.endpoint instead of the system's",
+    ),
+    key(
+        "wns.package_sid",
+        Kind::Text,
+        None,
+        "Package SID (ms-app://S-1-15-2-…) of the app that PCs are woken through; without it they call on their schedule",
+    ),
+    secret("wns.client_secret", "client secret of wns.package_sid"),
+    key("wns.package_family_name", Kind::Text, None, "package family name of the same app; PCs are told it"),
+    key(
+        "wns.token_endpoint",
+        Kind::Text,
+        Some(crate::wakers::wns::TOKEN_ENDPOINT),
+        "where access tokens for the push service come from; another only for tests",
+    ),
+    key(
+        "wns.hosts",
+        Kind::Text,
+        None,
+        "hosts (name, name:port or *.name, separated by commas) that push channels may have instead of \
+         *.notify.windows.com; only for tests",
+    ),
+    key(
+        "wns.trust",
+        Kind::Path,
+        None,
+        "PEM certificates to trust for the push service for Windows instead of the system's",
+    ),
+    key(
+        "windows.entra.tenants",
+        Kind::List,
+        None,
+        "ids (GUIDs) of the Entra ID tenants whose users may enroll Windows; none by default",
+    ),
+    key(
+        "windows.entra.audiences",
+        Kind::List,
+        None,
+        "what their tokens must be for: the MDM application's id, and https:// with the server's name",
+    ),
+    key(
+        "windows.entra.authority",
+        Kind::HttpsUrl,
+        Some("https://login.microsoftonline.com"),
+        "who issues the tokens; national clouds have another",
+    ),
+    key(
+        "windows.entra.keys_url",
+        Kind::Text,
+        None,
+        "where the signing keys are, with {tenant} in the place of the id; only for tests",
+    ),
+    key(
+        "windows.entra.trust",
+        Kind::Path,
+        None,
+        "PEM certificates to trust for the signing keys' address instead of the system's",
     ),
     key(
         "log.format",
@@ -126,6 +211,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("limits.device_body", Kind::Number, Some("20971520"), "bytes of one device message"),
     key("limits.api_body", Kind::Number, Some("10485760"), "bytes of one API request"),
+    key(
+        "limits.package_body",
+        Kind::Number,
+        Some("536870912"),
+        "bytes of one uploaded package, and of all uploads at the same time",
+    ),
     key("limits.connections", Kind::Number, Some("10000"), "open connections of one listener"),
     key(
         "limits.request_seconds",

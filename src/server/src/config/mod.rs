@@ -1,12 +1,16 @@
 //! Configuration: flag > environment > file > default. Every value knows where it came from.
 
+mod entra;
 pub mod keys;
 mod layers;
 mod typed;
+mod wns;
 
+pub use entra::{ENTRA_TENANT, EntraConfig};
 pub use keys::{KEYS, Key, Kind};
 pub use layers::{Layers, Origin, Sources, Value};
 pub use typed::{Config, Limits, LogFormat, Network};
+pub use wns::WnsSettings;
 
 /// Why a configuration is refused. Names the key and the place.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The configuration as the server uses it.
 
-use super::{ConfigError, Layers};
+use super::{ConfigError, EntraConfig, Layers, WnsSettings, entra};
+use actix_web::http::header::HeaderName;
 use secrecy::SecretString;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -36,10 +37,22 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// The Apple option.
     pub apple_require_client_certificate: bool,
+    /// The header in which a trusted proxy hands on the client certificate; `None`: no header is believed.
+    pub client_certificate_header: Option<HeaderName>,
+    /// Further names for the certificate of our own TLS CA, in lower case.
+    pub windows_discovery_names: Vec<String>,
+    /// PROVIDER-ID; `None`: the engine's own.
+    pub windows_provider_id: Option<String>,
+    /// Windows signs people in on our page instead of asking for the code as a password.
+    pub windows_sign_in_page: bool,
     /// Push service.
     pub apns_endpoint: Url,
     /// PEM roots for it.
     pub apns_trust: Option<PathBuf>,
+    /// Push service for Windows; `None`: PCs call on their schedule.
+    pub wns: Option<WnsSettings>,
+    /// Entra ID; `None`: its tokens are not accepted.
+    pub entra: Option<EntraConfig>,
     /// How to log.
     pub log_format: LogFormat,
     /// What to log.
@@ -56,6 +69,8 @@ pub struct Limits {
     pub device_body: usize,
     /// Bytes of an API request.
     pub api_body: usize,
+    /// Bytes of an uploaded package, and of all that are uploaded at the same time.
+    pub package_body: usize,
     /// Connections of one listener.
     pub connections: usize,
     /// Seconds for one body.
@@ -124,8 +139,18 @@ impl Config {
             trusted_proxies: read.networks("trusted_proxies")?,
             apple_require_client_certificate: read
                 .parse("apple.require_client_certificate", "true or false is wanted")?,
+            client_certificate_header: read.header("device.client_certificate_header")?,
+            windows_discovery_names: read.names("windows.discovery_names")?,
+            windows_provider_id: read.provider_id("windows.provider_id")?,
+            windows_sign_in_page: match read.text("windows.sign_in").as_str() {
+                "code" => false,
+                "page" => true,
+                _ => return Err(read.wrong("windows.sign_in", "code or page is wanted")),
+            },
             apns_endpoint: read.parse("apns.endpoint", "an absolute URL is wanted")?,
             apns_trust: read.path("apns.trust"),
+            wns: WnsSettings::read(&read)?,
+            entra: entra::read(&read)?,
             log_format: match read.text("log.format").as_str() {
                 "auto" => LogFormat::Auto,
                 "json" => LogFormat::Json,
@@ -136,6 +161,7 @@ impl Config {
             limits: Limits {
                 device_body: read.parse("limits.device_body", WHOLE)?,
                 api_body: read.parse("limits.api_body", WHOLE)?,
+                package_body: read.parse("limits.package_body", WHOLE)?,
                 connections: read.parse("limits.connections", WHOLE)?,
                 request_seconds: read.parse("limits.request_seconds", WHOLE)?,
                 drain_seconds: read.parse("limits.drain_seconds", WHOLE)?,
@@ -174,8 +200,9 @@ fn is_postgres(url: &SecretString) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-struct Reader<'a> {
-    layers: &'a Layers,
+/// Looks values up.
+pub(super) struct Reader<'a> {
+    pub(super) layers: &'a Layers,
 }
 
 impl Reader<'_> {
@@ -183,24 +210,24 @@ impl Reader<'_> {
         self.layers.get(name).map(|v| v.text.as_str())
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         self.get(name).unwrap_or_default().to_owned()
     }
 
-    fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
 
-    fn secret(&self, name: &str) -> Option<SecretString> {
+    pub(super) fn secret(&self, name: &str) -> Option<SecretString> {
         self.get(name).filter(|text| !text.is_empty()).map(SecretString::from)
     }
 
-    fn wrong(&self, name: &str, reason: &str) -> ConfigError {
+    pub(super) fn wrong(&self, name: &str, reason: &str) -> ConfigError {
         let place = self.layers.get(name).map_or_else(|| "not set".to_owned(), |v| v.origin.to_string());
         ConfigError::Invalid { key: name.to_owned(), place, reason: reason.to_owned() }
     }
 
-    fn parse<T: std::str::FromStr>(&self, name: &str, reason: &str) -> Result<T, ConfigError> {
+    pub(super) fn parse<T: std::str::FromStr>(&self, name: &str, reason: &str) -> Result<T, ConfigError> {
         self.get(name).unwrap_or_default().trim().parse().map_err(|_| self.wrong(name, reason))
     }
 
@@ -211,7 +238,7 @@ impl Reader<'_> {
     }
 
     /// `None` when the value is the default: then the real port decides.
-    fn url(&self, name: &str) -> Result<Option<Url>, ConfigError> {
+    pub(super) fn url(&self, name: &str) -> Result<Option<Url>, ConfigError> {
         if self.layers.get(name).is_none_or(|v| v.origin == super::Origin::Default) {
             return Ok(None);
         }
@@ -230,16 +257,68 @@ impl Reader<'_> {
         }
     }
 
-    fn networks(&self, name: &str) -> Result<Vec<Network>, ConfigError> {
+    /// Credentials and names of ours cannot stand for a certificate.
+    fn header(&self, name: &str) -> Result<Option<HeaderName>, ConfigError> {
+        const TAKEN: [&str; 6] =
+            ["authorization", "cookie", "host", "mdm-signature", "ms-signature", "x-forwarded-for"];
+        let text = self.text(name);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        HeaderName::from_bytes(text.as_bytes())
+            .ok()
+            .filter(|header| !TAKEN.contains(&header.as_str()))
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, "a header's name is wanted, such as Client-Cert"))
+    }
+
+    fn names(&self, name: &str) -> Result<Vec<String>, ConfigError> {
         let text = self.text(name);
         text.split(',')
-            .map(str::trim)
+            .map(|part| part.trim().to_ascii_lowercase())
             .filter(|part| !part.is_empty())
             .map(|part| {
-                Network::parse(part).ok_or_else(|| self.wrong(name, "networks such as 10.0.0.0/8 are wanted"))
+                if is_host_name(&part) {
+                    Ok(part)
+                } else {
+                    Err(self.wrong(name, "host names are wanted, such as enterpriseenrollment.contoso.com"))
+                }
             })
             .collect()
     }
+
+    /// It becomes part of LocURIs and of a path in Windows' registry (spec/windows.md 10.2).
+    fn provider_id(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        let text = self.text(name);
+        let sound = text.len() <= 64
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !sound {
+            return Err(self.wrong(name, "at most 64 letters, digits, '-', '_' and '.' are wanted"));
+        }
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    /// What stands between commas.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        let parts = self.get(name).unwrap_or_default().split(',').map(str::trim);
+        parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn networks(&self, name: &str) -> Result<Vec<Network>, ConfigError> {
+        let wrong = || self.wrong(name, "networks such as 10.0.0.0/8 are wanted");
+        self.list(name).iter().map(|part| Network::parse(part).ok_or_else(wrong)).collect()
+    }
+}
+
+/// A DNS name in ASCII with at least two labels.
+fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    name.len() <= 253 && name.contains('.') && name.split('.').all(label)
 }
 
 impl Network {
@@ -286,7 +365,9 @@ mod tests {
         let config = with(&[]).unwrap();
         assert!(config.public_listen.ip().is_loopback() && config.device_listen.ip().is_loopback());
         assert!(config.trusted_proxies.is_empty() && !config.names_configured());
-        assert!(config.metrics_listen.is_none() && config.database.is_none());
+        assert!(config.client_certificate_header.is_none() && config.windows_discovery_names.is_empty());
+        assert!(config.windows_provider_id.is_none() && !config.windows_sign_in_page);
+        assert!(config.metrics_listen.is_none() && config.database.is_none() && config.wns.is_none());
     }
 
     #[test]
@@ -302,11 +383,41 @@ mod tests {
             ("log.format", "yaml"),
             ("organization", ""),
             ("database", "mysql://x"),
+            ("device.client_certificate_header", "Client Cert"),
+            ("device.client_certificate_header", "Authorization"),
+            ("windows.discovery_names", "https://enterpriseenrollment.contoso.com"),
+            ("windows.discovery_names", "enterpriseenrollment"),
+            ("windows.discovery_names", "a.example,*.example"),
+            ("windows.provider_id", "Example MDM"),
+            ("windows.provider_id", "Example/MDM"),
+            ("windows.provider_id", "B\u{fc}cher"),
+            ("windows.sign_in", "password"),
         ] {
             let error = with(&[(key, value)]).err().unwrap().to_string();
             assert!(error.starts_with(&format!("{key} (flag): ")), "{error}");
         }
         assert!(with(&[("tls.certificate", "a.pem")]).is_err());
+    }
+
+    #[test]
+    fn windows_values_are_read() {
+        let names = "EnterpriseEnrollment.Contoso.com, enterpriseenrollment.fabrikam.example,";
+        let config = with(&[
+            ("device.client_certificate_header", "Client-Cert"),
+            ("windows.discovery_names", names),
+            ("windows.provider_id", "Example_MDM-1.0"),
+            ("windows.sign_in", "page"),
+        ])
+        .unwrap();
+        assert_eq!(config.client_certificate_header.unwrap().as_str(), "client-cert");
+        assert_eq!(
+            config.windows_discovery_names,
+            ["enterpriseenrollment.contoso.com", "enterpriseenrollment.fabrikam.example"]
+        );
+        assert_eq!(config.windows_provider_id.as_deref(), Some("Example_MDM-1.0"));
+        assert!(config.windows_sign_in_page);
+        let long = "x".repeat(65);
+        assert!(with(&[("windows.provider_id", long.as_str())]).is_err());
     }
 
     #[test]

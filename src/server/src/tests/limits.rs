@@ -14,6 +14,10 @@ async fn at_51_large_bodies_are_refused_before_they_are_read() {
         "/enroll/x",
         "/enroll",
         "/api/v1/setup",
+        "/EnrollmentServer/Auth",
+        "/EnrollmentServer/Discovery.svc",
+        "/EnrollmentServer/Policy.svc",
+        "/EnrollmentServer/Enrollment.svc",
     ] {
         let method = if path == "/apple/mdm" { "PUT" } else { "POST" };
         let request = format!(
@@ -48,7 +52,9 @@ async fn at_51_large_bodies_are_refused_before_they_are_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_51_nothing_is_unpacked() {
     let world = World::new().await;
-    for path in ["/apple/mdm", "/api/v1/setup", "/enroll/x"] {
+    for path in
+        ["/apple/mdm", "/api/v1/setup", "/enroll/x", "/EnrollmentServer/Auth", "/EnrollmentServer/Policy.svc"]
+    {
         let answer = world
             .http
             .post(world.at(path))

@@ -2,9 +2,11 @@
 
 mod api;
 mod limits;
+mod packages;
 mod pages;
 mod routes;
 mod tls;
+mod windows;
 
 use crate::config::{Config, Sources};
 use crate::serve::{self, RunningServer};

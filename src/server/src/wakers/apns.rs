@@ -5,6 +5,7 @@
 
 mod answer;
 
+use super::http;
 use crate::clock::SystemClock;
 use async_trait::async_trait;
 use bellwether_certs::cert::{ders_to_pem, pem_to_ders};
@@ -158,7 +159,7 @@ impl Apns {
         let chain: Vec<&[u8]> =
             std::iter::once(&checked.leaf.der).chain(&checked.chain).map(Vec::as_slice).collect();
         let tls = Identity::from_pkcs8_pem(ders_to_pem(&chain).as_bytes(), key.expose_secret())
-            .map_err(|e| unusable(answer::chain(&e.without_url())))?;
+            .map_err(|e| unusable(http::chain(&e.without_url())))?;
         let topic = HeaderValue::from_str(&identity.topic).map_err(unusable)?;
         let mut builder = Client::builder()
             .identity(tls)
@@ -179,7 +180,7 @@ impl Apns {
         if let Some(trust) = &self.trust {
             builder = builder.tls_certs_only(trust.iter().cloned());
         }
-        let client = builder.build().map_err(|e| unusable(answer::chain(&e.without_url())))?;
+        let client = builder.build().map_err(|e| unusable(http::chain(&e.without_url())))?;
         Ok(Opened {
             version: identity.version,
             certificate,
@@ -215,8 +216,11 @@ impl Apns {
                 "the device has sent an empty push token; it sends a new one by itself",
             ));
         }
+        let magic = target.magic.as_ref().ok_or(Failure::Local(
+            "the device has sent no PushMagic; it sends one with its next push token",
+        ))?;
         let url = self.url(token).ok_or(Failure::Local("the address of the push service has no host"))?;
-        let body = serde_json::to_vec(&Payload { mdm: target.magic.expose_secret() })
+        let body = serde_json::to_vec(&Payload { mdm: magic.expose_secret() })
             .map_err(|_| Failure::Local("the device's PushMagic cannot be sent"))?;
         opened
             .client
@@ -234,7 +238,12 @@ impl Apns {
 
 #[async_trait]
 impl Waker for Apns {
-    async fn wake(&self, identity: &PushIdentity, target: &WakeTarget) -> WakeOutcome {
+    async fn wake(&self, identity: Option<&PushIdentity>, target: &WakeTarget) -> WakeOutcome {
+        let Some(identity) = identity else {
+            return WakeOutcome::Rejected {
+                note: "APNs takes no wake without a push certificate".to_owned(),
+            };
+        };
         let opened = match self.open(identity) {
             Ok(opened) => opened,
             Err(note) => return WakeOutcome::Rejected { note },
@@ -242,8 +251,12 @@ impl Waker for Apns {
         match self.send(&opened, target).await {
             Ok(response) => {
                 opened.answered.store(true, Ordering::Relaxed);
-                let (status, retry_after) = (response.status(), answer::retry_after(response.headers()));
-                let body = if status == StatusCode::OK { Vec::new() } else { bounded(response).await };
+                let (status, retry_after) = (response.status(), http::retry_after(response.headers()));
+                let body = if status == StatusCode::OK {
+                    Vec::new()
+                } else {
+                    http::beginning(response, MAX_ANSWER).await
+                };
                 answer::outcome(status, &body, || retry_after.and_then(|r| r.millis(SystemClock::read())))
             }
             Err(Failure::Local(note)) => WakeOutcome::Rejected { note: note.to_owned() },
@@ -269,17 +282,6 @@ enum Failure {
     Local(&'static str),
     /// Without its URL.
     Transport(reqwest::Error),
-}
-
-/// The beginning of an answer. The status has decided already: what cannot be read is left out.
-async fn bounded(mut response: Response) -> Vec<u8> {
-    let mut body = Vec::new();
-    while body.len() < MAX_ANSWER
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        body.extend(chunk.iter().take(MAX_ANSWER.saturating_sub(body.len())));
-    }
-    body
 }
 
 fn unusable(reason: impl fmt::Display) -> String {

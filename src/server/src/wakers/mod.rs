@@ -1,5 +1,8 @@
 //! Push services: the adapters behind the engine's port [`bellwether_engine::Waker`].
 
 pub mod apns;
+mod http;
+pub mod wns;
 
 pub use apns::{Apns, ApnsConfig, ApnsError};
+pub use wns::{Wns, WnsConfig, WnsError};

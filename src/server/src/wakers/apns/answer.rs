@@ -1,44 +1,14 @@
 //! What an answer of APNs means. The status decides; the reason only names the cause (apple-pitfalls.md §8).
 
+use crate::wakers::http::chain;
 use bellwether_engine::WakeOutcome;
 use bellwether_model::Timestamp;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 use std::error::Error;
 use std::io;
 
 const RENEW: &str = "see at identity.apple.com/pushcert whether it was revoked or expired, renew it there with the same Apple Account and import it";
-
-/// `Retry-After`, as it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryAfter {
-    /// Milliseconds from now.
-    In(i64),
-    /// A date.
-    At(Timestamp),
-}
-
-impl RetryAfter {
-    /// Milliseconds from `now`; nothing for a date that is over.
-    pub fn millis(self, now: Timestamp) -> Option<i64> {
-        match self {
-            Self::In(millis) => Some(millis),
-            Self::At(date) => Some(date.since(now)).filter(|millis| *millis > 0),
-        }
-    }
-}
-
-/// RFC 9110 10.2.3: seconds, or a date.
-pub fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        let seconds: i64 = text.parse().unwrap_or(i64::MAX);
-        return Some(RetryAfter::In(seconds.saturating_mul(1000)));
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(RetryAfter::At(Timestamp(date.as_millisecond())))
-}
 
 /// The outcome for an answer.
 pub fn outcome(status: StatusCode, body: &[u8], retry_after: impl FnOnce() -> Option<i64>) -> WakeOutcome {
@@ -77,22 +47,6 @@ pub fn failure(error: &reqwest::Error, answered: bool) -> WakeOutcome {
         note.push_str(RENEW);
     }
     WakeOutcome::Transient { retry_after: None, note }
-}
-
-/// An error with its causes.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Many repeat what they wrap.
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// What APNs puts into a refusal. All of it may be missing.
@@ -264,24 +218,5 @@ mod tests {
             panic!()
         };
         assert!(note.contains("since 2027-01-15T08:00:00Z"), "{note}");
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let of = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, text.parse().unwrap());
-            retry_after(&headers)
-        };
-        assert_eq!(of("120"), Some(RetryAfter::In(120_000)));
-        assert_eq!(of("99999999999999999999999"), Some(RetryAfter::In(i64::MAX)));
-        let date = Timestamp(784_111_777_000);
-        assert_eq!(of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(RetryAfter::At(date)));
-        assert_eq!(RetryAfter::At(date).millis(date.plus(-5000)), Some(5000));
-        assert_eq!(RetryAfter::At(date).millis(date.plus(5000)), None);
-        for wrong in ["", "-1", "soon", "1.5"] {
-            assert_eq!(of(wrong), None, "{wrong}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }

@@ -1,0 +1,106 @@
+//! Fetches the keys that Entra ID signs with: the adapter behind the engine's port [`SigningKeys`].
+//!
+//! What arrives here decides who may enroll. So it comes over TLS from the configured address itself: no redirect is
+//! followed and no proxy asked.
+
+use crate::config::{ConfigError, ENTRA_TENANT, EntraConfig};
+use async_trait::async_trait;
+use bellwether_engine::SigningKeys;
+use reqwest::{Certificate, Client, StatusCode, header, redirect, retry};
+use std::error::Error;
+use std::time::Duration;
+
+/// For everything, from the connection to the last byte.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Microsoft's document has 10 to 20 KiB.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// A configuration that cannot be used: the operator's fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntraKeysError {
+    /// The file with CAs to trust.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its content, or TLS altogether.
+    #[error("the certificates to trust for Entra ID's signing keys cannot be used: {0}")]
+    Trust(#[source] reqwest::Error),
+}
+
+/// The client.
+#[derive(Debug)]
+pub struct EntraKeys {
+    /// With [`ENTRA_TENANT`] where the tenant goes.
+    url: String,
+    client: Client,
+}
+
+impl EntraKeys {
+    /// A client without connections. Reads `windows.entra.trust`.
+    ///
+    /// # Errors
+    /// [`EntraKeysError`].
+    pub fn new(config: &EntraConfig) -> Result<Self, EntraKeysError> {
+        let read = |path: &std::path::PathBuf| {
+            std::fs::read(path)
+                .map_err(|e| ConfigError::File { path: path.display().to_string(), reason: e.to_string() })
+        };
+        let trust = config.trust.as_ref().map(read).transpose()?;
+        Self::with_timeout(&config.keys_url, trust.as_deref(), TIMEOUT)
+    }
+
+    fn with_timeout(url: &str, trust: Option<&[u8]>, timeout: Duration) -> Result<Self, EntraKeysError> {
+        let mut builder = Client::builder()
+            .https_only(true)
+            .timeout(timeout)
+            .redirect(redirect::Policy::none())
+            // The engine decides when to try again.
+            .retry(retry::never())
+            .no_proxy();
+        if let Some(pem) = trust {
+            builder =
+                builder.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(EntraKeysError::Trust)?);
+        }
+        Ok(Self { url: url.to_owned(), client: builder.build().map_err(EntraKeysError::Trust)? })
+    }
+}
+
+#[async_trait]
+impl SigningKeys for EntraKeys {
+    async fn fetch(&self, tenant: &str) -> Result<Vec<u8>, String> {
+        if tenant.is_empty() || !tenant.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+            return Err("the tenant is no GUID".to_owned());
+        }
+        let url = self.url.replace(ENTRA_TENANT, tenant);
+        let request = self.client.get(url).header(header::ACCEPT, "application/json");
+        let mut response = request.send().await.map_err(|e| failure(&e))?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("the address answers with {}", response.status()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| failure(&e))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err("the answer is larger than 1 MiB".to_owned());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// An error with its causes; many repeat what they wrap.
+fn failure(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
