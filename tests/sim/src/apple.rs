@@ -9,7 +9,7 @@ mod hardware;
 mod inventory;
 mod message;
 mod profiles;
-mod scep;
+pub(crate) mod scep;
 mod script;
 mod state;
 #[cfg(test)]

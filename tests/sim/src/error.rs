@@ -38,6 +38,23 @@ pub enum Error {
     /// A property list could not be read or written.
     #[error(transparent)]
     Apple(#[from] bellwether_apple::Error),
+    /// An enrollment service for Windows answered with a fault.
+    #[error("{what}: {:#010x} {:?}: {}", .fault.client_error(), .fault.subcode, .fault.reason)]
+    Fault {
+        /// What was being done.
+        what: &'static str,
+        /// The fault.
+        fault: Box<bellwether_windows::enrollment::Fault>,
+    },
+    /// A Windows machine would not enroll with what the server answered.
+    #[error("Windows enrollment: {0}")]
+    Enrollment(String),
+    /// A message of Windows enrollment could not be read or written.
+    #[error("Windows enrollment: {0}")]
+    Soap(#[from] bellwether_windows::enrollment::Error),
+    /// A SyncML message could not be read or written.
+    #[error("session: {0}")]
+    SyncMl(#[from] bellwether_windows::syncml::Error),
     /// A key, certificate or signature.
     #[error(transparent)]
     Certs(#[from] bellwether_certs::Error),
@@ -58,6 +75,15 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The fault, when an enrollment service for Windows answered with one.
+    #[must_use]
+    pub fn fault(&self) -> Option<&bellwether_windows::enrollment::Fault> {
+        match self {
+            Self::Fault { fault, .. } => Some(fault),
+            _ => None,
+        }
+    }
+
     /// The HTTP status, when the server answered with one that was not wanted.
     #[must_use]
     pub fn status(&self) -> Option<u16> {

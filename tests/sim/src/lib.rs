@@ -29,6 +29,9 @@ mod fleet;
 mod http;
 mod keys;
 pub mod load;
+#[cfg(test)]
+mod loopback;
+mod windows;
 
 pub use apple::{
     AppleDevice, Behaviour, Builder, EnrollOptions, Hardware, Identity, InstalledApp, InstalledProfile,
@@ -42,3 +45,7 @@ pub use error::{Error, Result};
 pub use fleet::{Fleet, FleetOptions};
 pub use http::{Http, Reply};
 pub use keys::KeyPool;
+pub use windows::{
+    CsrOptions, PcAccount, PcBuilder, PcCertificate, PcHardware, PcInventory, PcPackage, PcSession, PcStep,
+    PcTold, RenewOptions, SessionOptions, SoapReply, TokenOptions, TokenRequest, WindowsPc, WipeFate,
+};

@@ -206,10 +206,7 @@ impl AppleDevice {
         };
         let challenge = challenge.map(SecretString::from);
         let csr = csr::build(&key, &common_name, challenge.as_ref(), options.wishes())?;
-        let signer_der = csr::self_signed(&key, &common_name, random_bytes()?, clock::now_ms())?;
-        let signer = Identity { key: key.clone(), cert_der: signer_der };
-        let message_type = options.message_type.as_deref().unwrap_or("19");
-        attempt(&scep.url, ca_cert_der, &signer, key, options, message_type, &csr)
+        first_request(&scep.url, ca_cert_der, &common_name, key, options, &csr)
     }
 
     /// Renews the identity with a `RenewalReq`: a new key, signed with the old one, no challenge. The
@@ -262,15 +259,7 @@ impl AppleDevice {
     /// `GetCACaps` and `GetCACert`; the certificate must be the one that the profile names.
     async fn scep_ca(&self, profile: &EnrollmentDetails) -> Result<Vec<u8>> {
         let scep = &profile.scep;
-        let url = with_query(&scep.url, "operation=GetCACaps");
-        let request = self.http.request(Method::GET, &url);
-        let caps = self.http.send("SCEP GetCACaps", request).await?.ok("SCEP GetCACaps")?.text();
-        if !client::caps_suffice(&caps) {
-            return Err(Error::Scep(format!("GetCACaps offers too little: {caps:?}")));
-        }
-        let url = with_query(&scep.url, "operation=GetCACert");
-        let request = self.http.request(Method::GET, &url);
-        let reply = self.http.send("SCEP GetCACert", request).await?.ok("SCEP GetCACert")?;
+        let ca_cert_der = ca(&self.http, &scep.url).await?;
         if let Some(fingerprint) = &scep.ca_fingerprint {
             let digest = match fingerprint.len() {
                 16 => MessageDigest::md5(),
@@ -279,14 +268,40 @@ impl AppleDevice {
                 64 => MessageDigest::sha512(),
                 length => return Err(Error::Scep(format!("a CA fingerprint of {length} bytes"))),
             };
-            let got = openssl::hash::hash(digest, &reply.body)
+            let got = openssl::hash::hash(digest, &ca_cert_der)
                 .map_err(|error| Error::Scep(format!("CA fingerprint: {error}")))?;
             if got.as_ref() != fingerprint.as_slice() {
                 return Err(Error::Scep("the CA is not the one that the profile names".to_owned()));
             }
         }
-        Ok(reply.body)
+        Ok(ca_cert_der)
     }
+}
+
+/// `GetCACaps` and `GetCACert`: the certificate of the CA, not checked.
+pub(crate) async fn ca(http: &Http, url: &str) -> Result<Vec<u8>> {
+    let request = http.request(Method::GET, &with_query(url, "operation=GetCACaps"));
+    let caps = http.send("SCEP GetCACaps", request).await?.ok("SCEP GetCACaps")?.text();
+    if !client::caps_suffice(&caps) {
+        return Err(Error::Scep(format!("GetCACaps offers too little: {caps:?}")));
+    }
+    let request = http.request(Method::GET, &with_query(url, "operation=GetCACert"));
+    Ok(http.send("SCEP GetCACert", request).await?.ok("SCEP GetCACert")?.body)
+}
+
+/// A `PKCSReq` for a certificate request, signed by a certificate that the key made for itself.
+pub(crate) fn first_request(
+    url: &str,
+    ca_cert_der: Vec<u8>,
+    common_name: &str,
+    key: KeyPair,
+    options: &ScepOptions,
+    csr: &[u8],
+) -> Result<ScepAttempt> {
+    let signer_der = csr::self_signed(&key, common_name, random_bytes()?, clock::now_ms())?;
+    let signer = Identity { key: key.clone(), cert_der: signer_der };
+    let message_type = options.message_type.as_deref().unwrap_or("19");
+    attempt(url, ca_cert_der, &signer, key, options, message_type, csr)
 }
 
 fn attempt(

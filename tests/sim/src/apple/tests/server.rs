@@ -2,7 +2,6 @@
 //! halves. It checks every signature and believes nothing.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -14,15 +13,10 @@ use bellwether_certs::ca::{DeviceCa, TlsCa};
 use bellwether_certs::cert::{self, issued_by};
 use bellwether_certs::cms;
 use bellwether_certs::hash::random_bytes;
-use bellwether_scep::server::{self, SignedBy};
-use bellwether_scep::{FailInfo, MessageType, Operation};
-use openssl::pkey::PKey;
-use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode};
-use openssl::x509::X509;
-use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use crate::clock;
+use crate::loopback::{self, Answer, Asked, Request};
 
 pub const CHALLENGE: &str = "correct-horse-battery-staple";
 pub const TOPIC: &str = "com.apple.mgmt.External.test";
@@ -39,7 +33,7 @@ pub struct State {
     /// The client certificates that were presented in TLS handshakes.
     pub presented: Vec<Vec<u8>>,
     /// What the CA was asked: message type, cipher, common name.
-    pub scep_requests: Vec<(MessageType, cms::ContentCipher, String)>,
+    pub scep_requests: Vec<Asked>,
 }
 
 #[derive(Clone)]
@@ -48,15 +42,6 @@ pub struct Server {
     state: Arc<Mutex<State>>,
 }
 
-struct Request {
-    method: String,
-    target: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-struct Answer(u16, &'static str, Vec<u8>);
-
 impl Server {
     /// Listens on the loopback with TLS, one thread for each connection.
     pub fn start() -> Self {
@@ -64,7 +49,7 @@ impl Server {
         let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let now = clock::now_ms();
         let tls = TlsCa::create(now, random_bytes().unwrap()).unwrap();
-        let acceptor = acceptor(&tls, now);
+        let acceptor = loopback::acceptor(&tls, now);
         let state = State {
             ca: DeviceCa::create(now, random_bytes().unwrap()).unwrap(),
             signer: (tls.cert_der().to_vec(), tls.key().clone()),
@@ -77,17 +62,10 @@ impl Server {
         };
         let server = Self { url, state: Arc::new(Mutex::new(state)) };
         let accepting = server.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (server, acceptor, stream) = (accepting.clone(), acceptor.clone(), stream.unwrap());
-                std::thread::spawn(move || {
-                    if let Ok(stream) = acceptor.accept(stream) {
-                        let presented = stream.ssl().peer_certificate().map(|cert| cert.to_der().unwrap());
-                        server.state().presented.extend(presented);
-                        server.serve(stream);
-                    }
-                });
-            }
+        loopback::accept(listener, acceptor, move |stream| {
+            let presented = stream.ssl().peer_certificate().map(|cert| cert.to_der().unwrap());
+            accepting.state().presented.extend(presented);
+            loopback::serve(stream, |request| accepting.answer(request));
         });
         server
     }
@@ -150,17 +128,6 @@ impl Server {
         .unwrap()
     }
 
-    fn serve(&self, mut stream: impl Read + Write) {
-        while let Some(request) = read(&mut stream) {
-            let Answer(status, content_type, body) = self.answer(&request);
-            let head = format!(
-                "HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
-        }
-    }
-
     fn answer(&self, request: &Request) -> Answer {
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         match (request.method.as_str(), path) {
@@ -182,43 +149,9 @@ impl Server {
 
     fn scep(&self, query: &str, body: &[u8]) -> Answer {
         let mut state = self.state();
-        let message = match bellwether_scep::parse_query(query).unwrap() {
-            Operation::GetCaCaps => return Answer(200, "text/plain", bellwether_scep::CAPS.into()),
-            Operation::GetCaCert => {
-                return Answer(200, "application/x-x509-ca-cert", state.ca.cert_der().to_vec());
-            }
-            Operation::PkiOperation(message) => message.unwrap_or_else(|| body.to_vec()),
-        };
-        let nonce = random_bytes().unwrap();
-        let (ca, key) = (state.ca.cert_der().to_vec(), state.ca.key().clone());
-        let refuse = |context: &server::RequestContext, why| {
-            let answer = server::failure(context, why, &ca, &key, nonce).unwrap();
-            Answer(200, bellwether_scep::MESSAGE_CONTENT_TYPE, answer)
-        };
-        let request = match server::decode(&message, &ca, &key) {
-            Ok(request) => request,
-            Err(server::Undecodable::WithContext { context, fail_info, .. }) => {
-                return refuse(&context, fail_info);
-            }
-            Err(_) => return Answer(400, "text/plain", Vec::new()),
-        };
-        let cn = request.csr.subject_cn.clone().unwrap_or_default();
-        state.scep_requests.push((request.message_type, request.cipher, cn));
-        let challenge =
-            request.csr.challenge_password.as_ref().map(|secret| secret.expose_secret() == CHALLENGE);
-        let authorised = match request.signed_by {
-            SignedBy::RequestKey => challenge == Some(true),
-            SignedBy::Identity => issued_by(&request.signer.der, &ca),
-        };
-        if !authorised || request.csr.wants_ca {
-            return refuse(&request.context, FailInfo::BadRequest);
-        }
-        let cert = state
-            .ca
-            .issue_device(&request.csr.spki_der, "Bellwether test", random_bytes().unwrap(), clock::now_ms())
-            .unwrap();
-        let answer = server::success(&request, &cert, &ca, &key, nonce).unwrap();
-        Answer(200, bellwether_scep::MESSAGE_CONTENT_TYPE, answer)
+        let (answer, asked) = loopback::scep(&state.ca, CHALLENGE, query, body);
+        state.scep_requests.extend(asked);
+        answer
     }
 
     fn mdm(&self, request: &Request) -> Answer {
@@ -258,52 +191,4 @@ impl Server {
         state.seen.push((inbound, signer.cert_der));
         Answer(200, "application/xml", body)
     }
-}
-
-impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-}
-
-fn acceptor(tls: &TlsCa, now: i64) -> SslAcceptor {
-    let key = KeyPair::generate_p256().unwrap();
-    let spki = key.public_key_der().unwrap();
-    let cert = tls.issue_server(&["localhost".to_owned()], &spki, random_bytes().unwrap(), now, 30).unwrap();
-    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
-    let pkey = PKey::private_key_from_pkcs8(key.to_pkcs8_der().unwrap().expose_secret()).unwrap();
-    acceptor.set_private_key(&pkey).unwrap();
-    acceptor.set_certificate(&X509::from_der(&cert).unwrap()).unwrap();
-    // Asks for a certificate and judges none, as the device listener does.
-    acceptor.set_verify_callback(SslVerifyMode::PEER, |_, _| true);
-    acceptor.set_session_id_context(b"test").unwrap();
-    acceptor.build()
-}
-
-fn read(stream: &mut impl Read) -> Option<Request> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 16 * 1024];
-    let end = loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end;
-        }
-        let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
-        bytes.extend_from_slice(&chunk[..count]);
-    };
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let mut lines = head.split("\r\n");
-    let mut first = lines.next()?.split(' ');
-    let (method, target) = (first.next()?.to_owned(), first.next()?.to_owned());
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-        .collect();
-    let length = headers.iter().find(|(name, _)| name == "content-length");
-    let length: usize = length.map_or(0, |(_, value)| value.parse().unwrap());
-    let mut body = bytes.split_off(end + 4);
-    while body.len() < length {
-        let count = stream.read(&mut chunk).ok().filter(|count| *count > 0)?;
-        body.extend_from_slice(&chunk[..count]);
-    }
-    Some(Request { method, target, headers, body })
 }
