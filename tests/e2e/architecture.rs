@@ -79,6 +79,7 @@ const SYSTEM_SCOPE: &[(&str, &str)] = &[
     ("src/engine/src/keys.rs", "a key tells what it may do"),
     ("src/engine/src/lib.rs", "whether the database answers"),
     ("src/engine/src/offline.rs", "the audit of every site"),
+    ("src/engine/src/packages.rs", "a token tells the site; what is over is swept up in every site"),
     ("src/engine/src/scep.rs", "a challenge or certificate tells the site"),
     ("src/engine/src/setup.rs", "the first start, before there is a site"),
     ("src/engine/src/wake.rs", "wakes of every site"),

@@ -21,12 +21,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     root().join("tests/judges").join(name)
 }
 
 /// A Python with a module, if there is one: the configured one first.
-fn python(module: &str) -> Option<PathBuf> {
+pub(crate) fn python(module: &str) -> Option<PathBuf> {
     let given = std::env::var_os("BELLWETHER_JUDGE_PYTHON").map(PathBuf::from);
     let made = [Path::new(env!("CARGO_TARGET_TMPDIR")).join("judge-apns/bin/python")];
     given.into_iter().chain(made).chain(["python3".into(), "/usr/bin/python3".into()]).find(|python| {

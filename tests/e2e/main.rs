@@ -14,3 +14,5 @@ mod judges;
 mod restart;
 #[cfg(test)]
 mod road;
+#[cfg(test)]
+mod windows;

@@ -1,0 +1,158 @@
+//! What a PC, its owner and an administrator see.
+
+use super::{code_of, msi, upload};
+use crate::harness::House;
+use bellwether_sim::{SessionOptions, WindowsPc};
+use serde_json::json;
+
+fn uris(told: &[bellwether_sim::PcTold]) -> Vec<String> {
+    told.iter().map(|t| t.uri.clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pc_joins_by_the_link_and_takes_the_same_intents() {
+    let house = House::new().await;
+    let mut pc = house.enrolled_pc().await;
+    let shown = house.show_pc(&pc).await;
+    assert_eq!(shown["device"]["platform"], "windows");
+    assert_eq!(shown["device"]["enrollment"]["state"], "active");
+    assert_eq!(shown["device"]["enrollment"]["account"], "ann@example.org");
+    let facts = shown["facts"].as_array().unwrap();
+    assert!(facts.iter().any(|f| f["key"] == "os.version"), "{facts:#?}");
+    assert!(facts.len() > 10, "{}", facts.len());
+    pc.set_pin(true);
+    let lock = house.tell(&pc, json!({ "type": "lock" })).await;
+    let restart = house.tell(&pc, json!({ "type": "restart" })).await;
+    let set = json!({ "type": "configure", "settings": [
+        { "area": "Update", "name": "ActiveHoursStart", "value": { "int": 8 } },
+        { "area": "Experience", "name": "AllowCortana", "value": { "int": 0 } },
+    ] });
+    let configure = house.tell(&pc, set).await;
+    pc.session().await.unwrap();
+    for id in [&lock, &restart, &configure] {
+        assert_eq!(house.state(id).await, "acknowledged", "{:#}", house.command(id).await);
+    }
+    let inventory = pc.inventory();
+    assert_eq!((inventory.locks, inventory.reboots, inventory.policies.len()), (1, 1, 2));
+    assert!(pc.session().await.unwrap().is_empty(), "nothing changed, nothing is sent");
+    let list = house.get("/devices?platform=windows").await;
+    assert_eq!(list["items"].as_array().unwrap().len(), 1, "seen in the same list");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_is_installed_with_progress_to_the_end() {
+    let house = House::new().await;
+    let mut pc = house.enrolled_pc().await;
+    let id = upload(&house, msi(300_000)).await;
+    let intent = json!({ "type": "install-app", "app": { "source": "package", "id": id } });
+    let install = house.tell(&pc, intent).await;
+    pc.session().await.unwrap();
+    assert_eq!(house.state(&install).await, "accepted", "{:#}", house.command(&install).await);
+    for _ in 0..6 {
+        pc.session().await.unwrap();
+    }
+    assert_eq!(house.state(&install).await, "acknowledged", "{:#}", house.command(&install).await);
+    let package = pc.inventory().msis.values().next().cloned().unwrap();
+    assert_eq!((package.version.as_str(), package.status), ("1.2.3", 70));
+    let product = "{6F7CB29F-1319-4816-B345-0856916EB801}";
+    let remove = house.tell(&pc, json!({ "type": "remove-app", "identifier": product })).await;
+    pc.session().await.unwrap();
+    assert_eq!(house.state(&remove).await, "acknowledged");
+    assert!(pc.inventory().msis.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_in_on_our_page() {
+    let house = House::with(|config| config.windows_sign_in_page = true).await;
+    let link = house.invite_pc("ann@example.org").await;
+    let mut pc = house.pc_builder().await.build().unwrap();
+    pc.enroll_federated(&house.discovery(), "ann@example.org", code_of(&link)).await.unwrap();
+    pc.session().await.unwrap();
+    assert_eq!(house.show_pc(&pc).await["device"]["enrollment"]["state"], "active");
+    let mut late = house.pc_builder().await.build().unwrap();
+    let again = late.enroll_federated(&house.discovery(), "ann@example.org", code_of(&link)).await;
+    assert!(again.is_err(), "the code is used");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_enrolls_as_many_pcs_as_it_may() {
+    let house = House::new().await;
+    let wish = json!({ "platform": "windows", "name": "kiosks", "cap": 4, "ownership": "company", "expires_in_seconds": 3600 });
+    let made = house.post("/enrollment-accounts", wish).await.good();
+    let password = made["password"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        let mut pc = house.pc_builder().await.build().unwrap();
+        // Twice, as a provisioning package tries again: what is not finished counts for an hour.
+        pc.enroll(&house.discovery(), "kiosks", &password).await.unwrap();
+        pc.enroll(&house.discovery(), "kiosks", &password).await.unwrap();
+        pc.session().await.unwrap();
+    }
+    let mut third = house.pc_builder().await.build().unwrap();
+    let refused = third.enroll(&house.discovery(), "kiosks", &password).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("DeviceCapReached"), "{refused:?}");
+    assert!(third.enroll(&house.discovery(), "others", &password).await.is_err(), "another name");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_go_on_after_a_restart_in_the_middle() {
+    let mut house = House::new().await;
+    let mut pc = house.enrolled_pc().await;
+    pc.set_pin(true);
+    let lock = house.tell(&pc, json!({ "type": "lock" })).await;
+    let mut session = pc.open_session().unwrap();
+    session.step().await.unwrap();
+    house.stop().await;
+    house.start().await;
+    session.run().await.unwrap();
+    assert_eq!(house.state(&lock).await, "acknowledged", "{:#}", house.command(&lock).await);
+    assert_eq!(pc.inventory().locks, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_replies_aborts_and_new_beginnings_lose_nothing() {
+    let house = House::new().await;
+    let mut pc = house.enrolled_pc().await;
+    pc.set_pin(true);
+    for options in [
+        SessionOptions { drop_reply_at: Some(1), ..SessionOptions::default() },
+        SessionOptions { drop_reply_at: Some(2), ..SessionOptions::default() },
+        SessionOptions { abort_at: Some(2), ..SessionOptions::default() },
+        SessionOptions { stop_at: Some(1), ..SessionOptions::default() },
+        SessionOptions { restart_at: Some(1), ..SessionOptions::default() },
+    ] {
+        let lock = house.tell(&pc, json!({ "type": "lock" })).await;
+        let _ = pc.session_with(options.clone()).await;
+        pc.session().await.unwrap();
+        assert_eq!(house.state(&lock).await, "acknowledged", "{options:?}: {:#}", house.command(&lock).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wbxml_and_signed_messages_take_the_same_road() {
+    let house = House::new().await;
+    let mut pc = house.pc_builder().await.wbxml(true).sign_messages(true).build().unwrap();
+    pc.enroll_by_link(&house.invite_pc("ann@example.org").await).await.unwrap();
+    pc.session().await.unwrap();
+    let scan = house.tell(&pc, json!({ "type": "defender", "action": "quick-scan" })).await;
+    pc.session().await.unwrap();
+    assert_eq!(house.state(&scan).await, "acknowledged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pc_renews_and_leaves() {
+    let house = House::new().await;
+    let mut pc = house.enrolled_pc().await;
+    house.tell(&pc, json!({ "type": "renew-identity" })).await;
+    let told = pc.session().await.unwrap();
+    assert!(uris(&told).iter().any(|uri| uri.ends_with("RenewNow")), "{told:?}");
+    pc.session().await.unwrap();
+    assert!(pc.old_identity().is_some(), "it renewed");
+    let leave = house.tell(&pc, json!({ "type": "unenroll" })).await;
+    pc.session().await.unwrap();
+    let _ = pc.session().await;
+    assert_eq!(house.state(&leave).await, "acknowledged", "{:#}", house.command(&leave).await);
+    assert_eq!(house.show_pc(&pc).await["device"]["enrollment"]["state"], "ended");
+    let mut other: WindowsPc = house.enrolled_pc().await;
+    other.unenroll_by_user().await.unwrap();
+    assert_eq!(house.show_pc(&other).await["device"]["enrollment"]["end_reason"], "left management");
+}
