@@ -83,6 +83,11 @@ const SYSTEM_SCOPE: &[(&str, &str)] = &[
     ("src/engine/src/scep.rs", "a challenge or certificate tells the site"),
     ("src/engine/src/setup.rs", "the first start, before there is a site"),
     ("src/engine/src/wake.rs", "wakes of every site"),
+    ("src/engine/src/windows/credential.rs", "a code, token or password tells the site"),
+    ("src/engine/src/windows/identify.rs", "a certificate tells the site, not the other way round"),
+    ("src/engine/src/windows/mod.rs", "PROVIDER-ID is the server's"),
+    ("src/engine/src/windows/renew.rs", "the signer's certificate tells the site"),
+    ("src/engine/src/windows/session.rs", "the certificate is looked up anew after it was pinned"),
     ("src/store/src/backend/postgres.rs", "its implementation"),
     ("src/store/src/tx/mod.rs", "its definition"),
 ];
