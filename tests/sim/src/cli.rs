@@ -6,7 +6,7 @@ use bellwether_sim::Family;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
-/// Simulated Apple devices with real keys, for a Bellwether server of your own.
+/// Simulated Apple devices and Windows PCs with real keys, for a Bellwether server of your own.
 #[derive(Debug, Parser)]
 #[command(name = "bellwether-sim", version)]
 pub struct Cli {
@@ -33,7 +33,7 @@ pub enum Verb {
     Tour(Tour),
     /// Renew the identity with the key that is in use.
     Renew(Kept),
-    /// Tell the server that the enrollment profile was removed.
+    /// Leave: tell the server that a person removed the enrollment profile, or disconnected the PC.
     Checkout(Kept),
     /// Enroll many devices and measure throughput and latency.
     Load(Load),
@@ -57,14 +57,18 @@ pub enum Kind {
     Ipad,
     /// A Mac.
     Mac,
+    /// A Windows PC.
+    Pc,
 }
 
-impl From<Kind> for Family {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Iphone => Self::Iphone,
-            Kind::Ipad => Self::Ipad,
-            Kind::Mac => Self::Mac,
+impl Kind {
+    /// Apple's family, when it is one.
+    pub fn apple(self) -> Option<Family> {
+        match self {
+            Self::Iphone => Some(Family::Iphone),
+            Self::Ipad => Some(Family::Ipad),
+            Self::Mac => Some(Family::Mac),
+            Self::Pc => None,
         }
     }
 }
@@ -81,12 +85,27 @@ pub struct Device {
     /// Its serial number; invented when not given.
     #[arg(long)]
     pub serial: Option<String>,
-    /// Its UDID; invented when not given.
+    /// Its UDID (Apple); invented when not given.
     #[arg(long)]
     pub udid: Option<String>,
-    /// Whether it is supervised; by default Macs are.
+    /// Whether it is supervised (Apple); by default Macs are.
     #[arg(long)]
     pub supervised: Option<bool>,
+    /// Its DeviceID (PC), 32 hexadecimal digits; invented when not given.
+    #[arg(long)]
+    pub device_id: Option<String>,
+    /// Its HWDevID (PC), 64 hexadecimal digits; invented when not given.
+    #[arg(long)]
+    pub hw_dev_id: Option<String>,
+    /// The version of its operating system: `18.1`, `10.0.26100.2033`.
+    #[arg(long)]
+    pub os_version: Option<String>,
+    /// The number of its edition (PC): 48 is Pro, 4 is Enterprise, 101 is Home.
+    #[arg(long)]
+    pub edition: Option<u32>,
+    /// Speak WBXML (PC).
+    #[arg(long)]
+    pub wbxml: bool,
 }
 
 /// `enroll`.
@@ -169,9 +188,15 @@ pub struct Load {
     /// Commands for each device per round, with `--mode commands`.
     #[arg(long, default_value_t = 1)]
     pub commands: usize,
-    /// A new connection, with its TLS handshake, for every request.
+    /// A new connection, with its TLS handshake, for every request of an Apple device.
     #[arg(long)]
     pub new_connections: bool,
+    /// How PCs reach the server, with `--mode windows-sessions`.
+    #[arg(long, value_enum, default_value_t = Reach::Full)]
+    pub connections: Reach,
+    /// Have PCs send a third message although the server had no command, with `--mode windows-sessions`.
+    #[arg(long)]
+    pub acknowledge: bool,
     /// Keep the devices' RSA keys in this file (mode 0600), so that the next run starts at once.
     #[arg(long)]
     pub key_cache: Option<PathBuf>,
@@ -184,6 +209,17 @@ pub enum LoadMode {
     Idle,
     /// Commands queued, fetched and answered.
     Commands,
+    /// Whole sessions of PCs: challenge, credential, answers.
+    WindowsSessions,
+}
+
+/// How PCs reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Reach {
+    /// Connections are kept.
+    Keep,
+    /// A new connection for every session, with a full handshake of both sides, as real machines do.
+    Full,
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

@@ -1,20 +1,28 @@
 //! Simulated devices with real keys, as a library and as the `bellwether-sim` binary.
 //!
-//! A simulated device takes the road that a real one takes: it opens the invitation link, posts for
-//! the enrollment profile, gets its identity by SCEP, checks in, and asks for commands, each message
-//! signed in the shape that real devices send. Nothing is faked: RSA keys, CMS, TLS. What it tells
-//! about itself is invented but believable, and a [`Script`] makes it behave badly on purpose.
+//! A simulated device takes the road that a real one takes. An Apple device opens the invitation link, posts for the
+//! enrollment profile, gets its identity by SCEP, checks in, and asks for commands, each message signed in the shape
+//! that real devices send. A Windows PC finds the enrollment services, gets its identity from them, and holds OMA-DM
+//! sessions over mutual TLS. Nothing is faked: RSA keys, CMS, TLS. What devices tell about themselves is invented but
+//! believable, and they behave badly on purpose: an Apple device by its [`Script`], a PC by [`SessionOptions`],
+//! answers set by hand, and sessions driven message by message.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), bellwether_sim::Error> {
-//! use bellwether_sim::{AppleDevice, Family, Http};
+//! use bellwether_sim::{AppleDevice, Family, Http, WindowsPc};
 //!
 //! let http = Http::new(&std::fs::read("ca.pem").unwrap_or_default())?;
-//! let mut mac = AppleDevice::builder(Family::Mac, http).name("Ann's Mac").build()?;
+//! let mut mac = AppleDevice::builder(Family::Mac, http.clone()).name("Ann's Mac").build()?;
 //! mac.enroll("https://localhost:8443/enroll/abcd").await?;
 //! for told in mac.poll().await? {
 //!     // `told` is a command that the device was given and what it answered.
 //!     let _ = (told.request_type, told.reported);
+//! }
+//!
+//! let mut pc = WindowsPc::builder(http).name("PC-1").build()?;
+//! pc.enroll_by_link("https://localhost:8443/enroll/efgh").await?;
+//! for told in pc.session().await? {
+//!     let _ = (told.verb, &told.uri, told.code());
 //! }
 //! # Ok(())
 //! # }

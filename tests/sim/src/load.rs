@@ -1,5 +1,8 @@
 //! A load test: enrolls devices, then measures how fast the server answers them.
 
+mod windows;
+mod wire;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +15,8 @@ use serde_json::json;
 
 use crate::api::Api;
 use crate::{AppleDevice, Error, Fleet, FleetOptions, Http, Result};
+
+pub use windows::{Connections, Sessions, WindowsOptions, run_windows};
 
 /// More devices are refused: this is no weapon.
 pub const MAX_DEVICES: usize = 20_000;
@@ -47,19 +52,22 @@ pub struct Options {
 /// What came out.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// `idle` or `commands`.
+    /// `idle`, `commands` or `windows-sessions`.
     pub mode: &'static str,
     /// Devices that were enrolled.
     pub devices: usize,
     /// Clients that were busy at the same time.
     pub clients: usize,
-    /// Whether every request made a new connection.
+    /// Whether every request, or every session of a PC, made a new connection.
     pub new_connections: bool,
     /// The enrollments: page, profile, SCEP, check-in. One entry per device.
     pub enrollment: Figures,
     /// Queueing through the API, one entry per command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queueing: Option<Figures>,
+    /// Whole sessions of PCs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
     /// The requests of the devices.
     pub requests: Figures,
     /// The p99 as a multiple of the p50: how even the answers come.
@@ -155,7 +163,7 @@ impl Tally {
 /// When the options are out of bounds or no device at all could be enrolled. Errors of single devices
 /// and requests are counted instead.
 pub async fn run(api: &Api, http: &Http, options: &Options) -> Result<Report> {
-    check(options)?;
+    check(options.fleet.devices, options.duration, options.commands)?;
     let fleet = Fleet::new(http, &options.fleet).await?;
     let (enrolled, enrollment, mut errors) = enroll(api, &fleet).await?;
     if enrolled.is_empty() {
@@ -186,6 +194,7 @@ pub async fn run(api: &Api, http: &Http, options: &Options) -> Result<Report> {
         new_connections: options.new_connections,
         enrollment,
         queueing: measured.queueing,
+        sessions: None,
         p99_to_p50: requests.p99_ms / requests.p50_ms.max(f64::EPSILON),
         per_client_second,
         requests,
@@ -193,10 +202,10 @@ pub async fn run(api: &Api, http: &Http, options: &Options) -> Result<Report> {
     })
 }
 
-fn check(options: &Options) -> Result<()> {
-    let bounded = (1..=MAX_DEVICES).contains(&options.fleet.devices)
-        && (1..=MAX_SECONDS).contains(&options.duration.as_secs())
-        && (1..=MAX_COMMANDS).contains(&options.commands);
+fn check(devices: usize, duration: Duration, commands: usize) -> Result<()> {
+    let bounded = (1..=MAX_DEVICES).contains(&devices)
+        && (1..=MAX_SECONDS).contains(&duration.as_secs())
+        && (1..=MAX_COMMANDS).contains(&commands);
     if bounded {
         return Ok(());
     }
@@ -211,7 +220,7 @@ async fn enroll(api: &Api, fleet: &Fleet) -> Result<(Enrolled, Figures, Vec<Stri
     let began = Instant::now();
     let results = fleet
         .each(|_, device| async move {
-            let link = api.invite().await;
+            let link = api.invite("apple").await;
             let began = Instant::now();
             let result = match link {
                 Ok(link) => device.lock().await.enroll(&link).await,

@@ -1,6 +1,7 @@
 //! `bellwether-sim`: simulated devices on the command line.
 
 mod cli;
+mod device;
 mod guard;
 mod out;
 mod verbs;

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 
 use bellwether_sim::load::{Figures, Report};
-use bellwether_sim::{AppleDevice, Told};
+use bellwether_sim::{AppleDevice, PcTold, Told, WindowsPc};
 use serde_json::json;
 
 use crate::cli::Output;
+use crate::device::{Device, Heard};
 
 /// A reader that went away (`| head`) is no reason to panic.
 fn line(text: &str) {
@@ -26,7 +27,36 @@ pub fn note(output: Output, text: &str) {
 }
 
 /// A device and what just happened to it.
-pub fn device(output: Output, event: &str, device: &AppleDevice) {
+pub fn device(output: Output, event: &str, device: &Device) {
+    match device {
+        Device::Apple(device) => apple(output, event, device),
+        Device::Pc(pc) => self::pc(output, event, pc),
+    }
+}
+
+fn pc(output: Output, event: &str, pc: &WindowsPc) {
+    let (hardware, name) = (pc.hardware(), pc.inventory().name);
+    match output {
+        Output::Json => line(
+            &json!({
+                "event": event,
+                "device_id": hardware.device_id,
+                "hw_dev_id": hardware.hw_dev_id,
+                "serial": hardware.serial,
+                "os_version": hardware.os_version,
+                "name": name,
+                "enrolled": pc.is_enrolled(),
+            })
+            .to_string(),
+        ),
+        Output::Table => line(&format!(
+            "{event}: PC “{name}”, serial {}, DeviceID {}",
+            hardware.serial, hardware.device_id
+        )),
+    }
+}
+
+fn apple(output: Output, event: &str, device: &AppleDevice) {
     let hardware = device.hardware();
     match output {
         Output::Json => line(
@@ -50,9 +80,39 @@ pub fn device(output: Output, event: &str, device: &AppleDevice) {
     }
 }
 
-/// Commands that a device was given. Their arguments can be secret (PINs, profiles), so only the type
-/// is printed.
-pub fn told(output: Output, told: &[Told]) {
+/// Commands that a device was given. Their arguments can be secret (PINs, profiles), so only the type, or the
+/// node, is printed.
+pub fn told(output: Output, heard: &Heard) {
+    match heard {
+        Heard::Apple(told) => apple_told(output, told),
+        Heard::Pc(told) => pc_told(output, told),
+    }
+}
+
+fn pc_told(output: Output, told: &[PcTold]) {
+    for told in told {
+        let code = told.answer.as_ref().map(|answer| answer.code);
+        let error = told.answer.as_ref().and_then(|answer| answer.original_error.as_deref());
+        match output {
+            Output::Json => line(
+                &json!({
+                    "event": "command",
+                    "verb": told.verb.as_str(),
+                    "uri": told.uri,
+                    "code": code,
+                    "original_error": error,
+                })
+                .to_string(),
+            ),
+            Output::Table => {
+                let code = code.map_or_else(|| "(no answer)".to_owned(), |code| code.to_string());
+                line(&format!("  {:<8} {code:<12} {}", told.verb.as_str(), told.uri));
+            }
+        }
+    }
+}
+
+fn apple_told(output: Output, told: &[Told]) {
     for told in told {
         let status = told.reported.map_or("(no answer)", |status| status.as_str());
         match output {
@@ -80,8 +140,11 @@ pub fn report(output: Output, report: &Report) {
         }
         return;
     }
-    let connections =
-        if report.new_connections { "a new connection per request" } else { "connections kept" };
+    let connections = match (report.new_connections, report.sessions.is_some()) {
+        (true, true) => "a new connection per session",
+        (true, false) => "a new connection per request",
+        (false, _) => "connections kept",
+    };
     line(&format!(
         "{}: {} devices, {} clients at a time, {connections}",
         report.mode, report.devices, report.clients
@@ -92,12 +155,21 @@ pub fn report(output: Output, report: &Report) {
     if let Some(queueing) = &report.queueing {
         figures("queueing", queueing);
     }
+    if let Some(sessions) = &report.sessions {
+        figures("sessions", &sessions.figures);
+    }
     figures("requests", &report.requests);
     line("");
     line(&format!(
         "p99 / p50: {:.1}    requests per second and client: {:.1}",
         report.p99_to_p50, report.per_client_second
     ));
+    if let Some(sessions) = &report.sessions {
+        line(&format!(
+            "messages challenged: {}    with the right credential: {}    answers: {}    TLS handshakes: {}",
+            sessions.challenged, sessions.authenticated, sessions.acknowledged, sessions.handshakes
+        ));
+    }
     for problem in &report.errors {
         line(&format!("error: {problem}"));
     }

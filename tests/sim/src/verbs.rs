@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use bellwether_sim::api::Api;
-use bellwether_sim::{AppleDevice, Error, FleetOptions, Http, KeyPool, Result, files, load};
+use bellwether_sim::{Error, FleetOptions, Http, KeyPool, Result, files, load};
 use secrecy::SecretString;
-use url::Url;
 
-use crate::cli::{Cli, Device, Enroll, Kept, Load, LoadMode, Output, Poll, Tour, Verb};
+use crate::cli::{Cli, Enroll, Kept, Load, LoadMode, Output, Poll, Reach, Tour, Verb};
+use crate::device::Device;
 use crate::{guard, out};
 
 /// After so many failures in a row a device gives up.
@@ -30,12 +30,12 @@ pub async fn run(cli: Cli) -> Result<()> {
     }
 }
 
-async fn enroll(args: &Enroll, output: Output, owned: bool) -> Result<AppleDevice> {
+async fn enroll(args: &Enroll, output: Output, owned: bool) -> Result<Device> {
     guard::check(&args.link, owned)?;
     if args.state.as_deref().is_some_and(Path::exists) {
         return Err(Error::Usage("the state file exists already; poll it, or name another".to_owned()));
     }
-    let mut device = build(&args.device, http(&args.ca)?)?;
+    let mut device = Device::build(&args.device, http(&args.ca)?)?;
     device.enroll(args.link.as_str()).await?;
     if let Some(path) = &args.state {
         device.save(path)?;
@@ -64,7 +64,7 @@ async fn tour(args: &Tour, output: Output, owned: bool) -> Result<()> {
 
 async fn renew(args: &Kept, output: Output, owned: bool) -> Result<()> {
     let mut device = load_device(args, owned)?;
-    device.scep_renew().await?;
+    device.renew().await?;
     device.save(&args.state)?;
     out::device(output, "renewed", &device);
     Ok(())
@@ -72,8 +72,7 @@ async fn renew(args: &Kept, output: Output, owned: bool) -> Result<()> {
 
 async fn checkout(args: &Kept, output: Output, owned: bool) -> Result<()> {
     let mut device = load_device(args, owned)?;
-    device.checkout().await?.ok("CheckOut")?;
-    device.wipe_enrollment();
+    device.leave().await?;
     device.save(&args.state)?;
     out::device(output, "checked out", &device);
     Ok(())
@@ -81,31 +80,49 @@ async fn checkout(args: &Kept, output: Output, owned: bool) -> Result<()> {
 
 async fn measure(args: &Load, output: Output, owned: bool) -> Result<()> {
     guard::check(&args.url, owned)?;
-    let http = http(&args.ca)?;
-    let api = Api::new(http.clone(), args.url.as_str(), SecretString::from(args.key.clone()));
-    let mut fleet = FleetOptions::new(args.devices);
-    fleet.concurrency = args.clients.clamp(1, 1_024);
     if args.devices > load::MAX_DEVICES {
         return Err(Error::Usage(format!("at most {} devices", load::MAX_DEVICES)));
     }
-    if let Some(path) = &args.key_cache {
-        fleet.keys = KeyPool::cached(path, args.devices).await?;
-    }
+    let ca_pem = files::read(&args.ca)?;
+    let http = Http::new(&ca_pem)?;
+    let api = Api::new(http.clone(), args.url.as_str(), SecretString::from(args.key.clone()));
+    let keys = match &args.key_cache {
+        Some(path) => KeyPool::cached(path, args.devices).await?,
+        None => KeyPool::distinct(),
+    };
+    let (clients, duration) = (args.clients.clamp(1, 1_024), Duration::from_secs(args.seconds));
     out::note(output, &format!("Enrolling {} devices at {} …", args.devices, args.url));
-    let options = load::Options {
-        mode: match args.mode {
-            LoadMode::Idle => load::Mode::Idle,
-            LoadMode::Commands => load::Mode::Commands,
-        },
-        fleet,
-        duration: Duration::from_secs(args.seconds),
+    let apple = |mode, keys| load::Options {
+        mode,
+        fleet: FleetOptions { concurrency: clients, keys, ..FleetOptions::new(args.devices) },
+        duration,
         new_connections: args.new_connections,
         commands: args.commands,
     };
-    let report = load::run(&api, &http, &options).await?;
+    let report = match args.mode {
+        LoadMode::Idle => load::run(&api, &http, &apple(load::Mode::Idle, keys)).await?,
+        LoadMode::Commands => load::run(&api, &http, &apple(load::Mode::Commands, keys)).await?,
+        LoadMode::WindowsSessions => {
+            let connections = match args.connections {
+                Reach::Keep => load::Connections::Keep,
+                Reach::Full => load::Connections::Full,
+            };
+            let options = load::WindowsOptions {
+                devices: args.devices,
+                clients,
+                keys,
+                duration,
+                connections,
+                acknowledge: args.acknowledge,
+                ca_pem,
+            };
+            load::run_windows(&api, &http, &options).await?
+        }
+    };
     out::report(output, &report);
     let queueing = report.queueing.as_ref().map_or(0, |figures| figures.failed);
-    let failed = report.enrollment.failed + queueing + report.requests.failed;
+    let sessions = report.sessions.as_ref().map_or(0, |sessions| sessions.figures.failed);
+    let failed = report.enrollment.failed + queueing + sessions + report.requests.failed;
     if failed > 0 {
         return Err(Error::Usage(format!("{failed} requests failed")));
     }
@@ -113,7 +130,7 @@ async fn measure(args: &Load, output: Output, owned: bool) -> Result<()> {
 }
 
 async fn keep_polling(
-    device: &mut AppleDevice,
+    device: &mut Device,
     state: Option<&Path>,
     every: Duration,
     output: Output,
@@ -147,29 +164,9 @@ async fn keep_polling(
     }
 }
 
-fn build(args: &Device, http: Http) -> Result<AppleDevice> {
-    let mut builder = AppleDevice::builder(args.family.into(), http);
-    if let Some(name) = &args.name {
-        builder = builder.name(name);
-    }
-    if let Some(serial) = &args.serial {
-        builder = builder.serial(serial);
-    }
-    if let Some(udid) = &args.udid {
-        builder = builder.udid(udid);
-    }
-    if let Some(supervised) = args.supervised {
-        builder = builder.supervised(supervised);
-    }
-    builder.build()
-}
-
-fn load_device(args: &Kept, owned: bool) -> Result<AppleDevice> {
-    let device = AppleDevice::load(&args.state, http(&args.ca)?)?;
-    let profile = device.enrollment().ok_or(Error::Missing("enrollment: it was erased or checked out"))?;
-    let url = Url::parse(&profile.mdm.server_url)
-        .map_err(|_| Error::Profile("its ServerURL is no URL".to_owned()))?;
-    guard::check(&url, owned)?;
+fn load_device(args: &Kept, owned: bool) -> Result<Device> {
+    let device = Device::load(&args.state, http(&args.ca)?)?;
+    guard::check(&device.server()?, owned)?;
     Ok(device)
 }
 

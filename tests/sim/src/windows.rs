@@ -12,9 +12,10 @@ mod machine;
 mod renew;
 mod session;
 mod soap;
+mod state;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use bellwether_windows::enrollment::{AuthPolicy, Version};
 use bellwether_windows::syncml::client::{Answer, Habits};
@@ -28,6 +29,7 @@ pub use machine::{
     Account as PcAccount, Certificate as PcCertificate, Inventory as PcInventory, Package as PcPackage,
 };
 pub use renew::RenewOptions;
+pub(crate) use session::Outgoing;
 pub use session::{Session as PcSession, SessionOptions, Step as PcStep, Told as PcTold};
 pub use soap::SoapReply;
 
@@ -234,6 +236,16 @@ impl WindowsPc {
     pub fn forget_enrollment(&mut self) {
         self.managed = None;
         self.shared.lock().forget();
+    }
+
+    /// Connections without a client certificate.
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// Closes connections that were kept.
+    pub(crate) fn drop_connections(&mut self) {
+        self.managed = None;
     }
 
     /// Connections that present the identity: a new client for every session, as real machines have it, unless they

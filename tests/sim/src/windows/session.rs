@@ -7,7 +7,7 @@ use bellwether_certs::hash::random_bytes;
 use bellwether_windows::syncml::auth::{Scheme, Secret};
 use bellwether_windows::syncml::client::{self, Client, Habits};
 use bellwether_windows::syncml::reader::{self, Limits};
-use bellwether_windows::syncml::{Alert, Command, Message, wbxml, writer};
+use bellwether_windows::syncml::{Alert, Command, Message, Status, wbxml, writer};
 use reqwest::Method;
 
 use super::WindowsPc;
@@ -24,6 +24,14 @@ pub use options::SessionOptions;
 /// No server has that many messages for one session.
 const MAX_MESSAGES: usize = 2_000;
 const WBXML: &str = "application/vnd.syncml.dm+wbxml";
+const ACCEPT: &str =
+    "application/vnd.syncml.dm+xml, application/vnd.syncml.dm+wbxml, application/octet-stream";
+
+/// A message as it goes over the wire.
+pub(crate) struct Outgoing {
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
 
 /// What one exchange brought.
 #[derive(Debug, Clone)]
@@ -106,6 +114,11 @@ impl WindowsPc {
             (Some(identity), _) => self.http.with_client_certificate(&identity.cert_der, &identity.key)?,
             (None, _) => self.managed_http()?,
         };
+        self.open_session_over(http, options)
+    }
+
+    /// A session over these connections, or over somebody else's that only ask for [`Session::outgoing`].
+    pub(crate) fn open_session_over(&self, http: Http, options: SessionOptions) -> Result<Session> {
         let machine = &mut *self.shared.lock();
         let number = options.number.unwrap_or(machine.sessions.saturating_add(1));
         machine.sessions = number;
@@ -215,17 +228,59 @@ impl Session {
     /// # Errors
     /// When there was no answer, or the session is over.
     pub async fn send(&mut self) -> Result<Reply> {
-        let message = self.next.as_ref().ok_or(Error::Missing("message to send"))?;
-        let body = if self.wbxml { wbxml::write(message)? } else { writer::write(message)? };
+        let outgoing = self.outgoing()?;
         if let Some(pause) = self.options.pause {
             tokio::time::sleep(pause).await;
         }
-        let reply = self.post(body).await?;
+        let reply = self.post(outgoing).await?;
         if self.wiped {
             self.shared.lock().wipe();
             self.end();
         }
         Ok(reply)
+    }
+
+    /// The next message as it goes over the wire.
+    pub(crate) fn outgoing(&self) -> Result<Outgoing> {
+        let message = self.next.as_ref().ok_or(Error::Missing("message to send"))?;
+        let body = if self.wbxml { wbxml::write(message)? } else { writer::write(message)? };
+        let content_type = if self.wbxml { WBXML } else { writer::CONTENT_TYPE };
+        let mut headers: Vec<(String, String)> = [
+            ("content-type", content_type),
+            ("accept", ACCEPT),
+            ("accept-charset", "UTF-8"),
+            ("user-agent", "MSFT OMA DM Client/1.2.0.1"),
+            ("client-request-id", "0"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        if self.signs() {
+            headers.push(("mdm-signature".to_owned(), sign(&body, &self.signer)?));
+        }
+        if let Some(token) = &self.options.bearer {
+            headers.push(("authorization".to_owned(), ["Bearer ", token].concat()));
+        }
+        headers.extend(self.options.headers.iter().cloned());
+        Ok(Outgoing { headers, body })
+    }
+
+    /// Answers the last message with nothing but its status, although the server gave no command: a session with
+    /// one message more.
+    pub(crate) fn acknowledge(&mut self, reply: &Message) {
+        let status = Command::Status(Status {
+            msg_ref: Some(reply.header.msg_id),
+            cmd_ref: "0".to_owned(),
+            cmd: "SyncHdr".to_owned(),
+            code: 200,
+            ..Status::default()
+        });
+        self.next = Some(self.client.message(vec![status], true));
+        self.over = false;
+    }
+
+    /// The address of the server, with what the machine appends to it.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Takes an answer: does what it says and prepares the next message.
@@ -371,26 +426,12 @@ impl Session {
         }
     }
 
-    async fn post(&self, body: Vec<u8>) -> Result<Reply> {
-        let content_type = if self.wbxml { WBXML } else { writer::CONTENT_TYPE };
-        let mut request = self
-            .http
-            .request(Method::POST, &self.url)
-            .header("content-type", content_type)
-            .header("accept", format!("{}, {WBXML}, application/octet-stream", writer::CONTENT_TYPE))
-            .header("accept-charset", "UTF-8")
-            .header("user-agent", "MSFT OMA DM Client/1.2.0.1")
-            .header("client-request-id", "0");
-        if self.signs() {
-            request = request.header("mdm-signature", sign(&body, &self.signer)?);
-        }
-        if let Some(token) = &self.options.bearer {
-            request = request.header("authorization", ["Bearer ", token].concat());
-        }
-        for (name, value) in &self.options.headers {
+    async fn post(&self, outgoing: Outgoing) -> Result<Reply> {
+        let mut request = self.http.request(Method::POST, &self.url);
+        for (name, value) in &outgoing.headers {
             request = request.header(name, value);
         }
-        self.http.send("session", request.body(body)).await
+        self.http.send("session", request.body(outgoing.body)).await
     }
 
     /// The server can ask for signatures in the middle of a session.

@@ -5,9 +5,9 @@ mod enrolling;
 mod server;
 mod sessions;
 
-use server::Server;
-
 use super::*;
+
+pub(crate) use server::{CODE, Server, USER};
 
 async fn enrolled() -> (Server, WindowsPc) {
     let server = Server::start();

@@ -173,3 +173,38 @@ async fn an_identity_is_renewed_by_every_road() {
     assert_ne!(pc.identity().unwrap().cert_der, before);
     pc.session().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_machine_survives_in_a_file() {
+    let (server, mut pc) = enrolled().await;
+    let root = server.state().ca.cert_der().to_vec();
+    let sha1 = bellwether_certs::hash::hex(&bellwether_certs::hash::Digest::Sha1.of(&root));
+    server.push(&[csp::lock(), csp::rename("NEW-NAME").unwrap(), csp::trust_root(&sha1, &root).unwrap()]);
+    pc.session().await.unwrap();
+    pc.renew().await.unwrap();
+    pc.add_alert(bellwether_windows::syncml::client::alert(1226, "test", "1"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pc.json");
+    pc.save(&path).unwrap();
+    pc.save(&path).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    assert!(WindowsPc::is_saved_in(&path));
+    let mut again = WindowsPc::load(&path, server.http()).unwrap();
+    assert_eq!((again.hardware(), again.inventory()), (pc.hardware(), pc.inventory()));
+    assert_eq!(again.identity().unwrap().cert_der, pc.identity().unwrap().cert_der);
+    again.session().await.unwrap();
+    again.use_old_identity();
+    again.session().await.unwrap();
+    assert!(again.shared.lock().alerts.is_empty());
+    again.unenroll_by_user().await.unwrap();
+    again.save(&path).unwrap();
+    assert!(!WindowsPc::load(&path, server.http()).unwrap().is_enrolled());
+
+    std::fs::write(&path, b"{\"family\": \"pc\"}").unwrap();
+    assert!(matches!(WindowsPc::load(&path, server.http()), Err(Error::File { .. })));
+    assert!(!WindowsPc::is_saved_in(&folder.path().join("none")));
+}

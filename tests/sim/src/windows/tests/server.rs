@@ -117,8 +117,12 @@ impl Server {
         self.state.lock().unwrap()
     }
 
+    pub fn ca_pem(&self) -> Vec<u8> {
+        cert::ders_to_pem(&[&self.state().tls_ca_der]).into_bytes()
+    }
+
     pub fn http(&self) -> crate::Http {
-        crate::Http::new(cert::ders_to_pem(&[&self.state().tls_ca_der]).as_bytes()).unwrap()
+        crate::Http::new(&self.ca_pem()).unwrap()
     }
 
     pub fn discovery(&self) -> String {
