@@ -260,18 +260,22 @@ impl ChainKeys {
 pub(crate) async fn verify_site(store: &Store, vault: &Vault, site: SiteId) -> Result<AuditReport, Error> {
     let keys = ChainKeys::of(vault, site)?;
     let public = keys.signer.public();
-    let (checkpoints, unsealed) = store
-        .read(Scope::Site(site), |tx| Ok::<_, Error>((tx.checkpoints()?, tx.unsealed_audit_count()?)))
+    // One snapshot says how far to look: what the sealer adds meanwhile has a checkpoint that is not among these.
+    let (checkpoints, unsealed, head) = store
+        .read(Scope::Site(site), |tx| {
+            Ok::<_, Error>((tx.checkpoints()?, tx.unsealed_audit_count()?, tx.audit_head()?))
+        })
         .await?;
+    let end = head.map_or(0, |(position, _)| position);
     let mut report =
         AuditReport { entries: 0, unsealed, checkpoints: checkpoints.len() as i64, broken: None };
     let mut waiting = checkpoints.iter().peekable();
     let mut before: Vec<u8> = Vec::new();
     let mut position = 0i64;
-    loop {
-        let after = position;
+    while position < end {
+        let (after, most) = (position, SEAL_CHUNK.min(end - position));
         let rows =
-            store.read(Scope::Site(site), move |tx| tx.audit(after, SEAL_CHUNK).map_err(Error::from)).await?;
+            store.read(Scope::Site(site), move |tx| tx.audit(after, most).map_err(Error::from)).await?;
         if rows.is_empty() {
             break;
         }

@@ -292,3 +292,22 @@ async fn the_audit_is_whole_and_says_so() {
     assert_eq!(report.unsealed, 0);
     assert!(report.entries > 5 && report.checkpoints > 0, "{report:?}");
 }
+
+/// The sealer works on while the chain is read; that is no tampering.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_is_whole_while_it_grows() {
+    let (house, _mac, id) = enrolled().await;
+    let permit = house.admin.permit::<may::ReadAudit>(house.site()).unwrap();
+    let grows = async {
+        for _ in 0..40 {
+            house.send(id, lock()).await.unwrap();
+            house.engine.seal_once().await.unwrap();
+        }
+    };
+    let reads = async {
+        for _ in 0..200 {
+            assert_eq!(house.engine.audit_verify(&permit).await.unwrap().broken, None);
+        }
+    };
+    tokio::join!(grows, reads);
+}
