@@ -1,33 +1,27 @@
 //! One message of an OMA-DM session: answers in, the next commands out, in one transaction.
 
-use super::account::{ACCOUNT, Account, Answered, Going, Open, Read, forget_sessions, session_key};
+mod answers;
+mod commit;
+
+use self::commit::Commit;
+use super::account::{ACCOUNT, Account, Going, Open, Read, session_key};
 use super::dispatch::{Pc, Prepared};
-use super::facts::facts;
 use super::identify::Proven;
-use super::plan::{PartOutcome, StepStatus, judge_part, watch_outcome};
 use super::{Refused, SessionReply, SessionRequest};
 use crate::error::Error;
-use crate::vault::new_uuid;
 use crate::{Engine, audit, enrolling};
-use bellwether_certs::hash::{hex, md5, random_bytes, sha256};
+use bellwether_certs::hash::{md5, random_bytes};
 use bellwether_model::device::IdentityState;
-use bellwether_model::lifecycle::{AnswerVerdict, Outcome as Word};
 use bellwether_model::time::{DAY, HOUR, MINUTE};
-use bellwether_model::{
-    ChannelId, ChannelKind, DeliveryId, DeviceId, EnrollmentState, EventKind, Fact, Guarantee, PartId,
-    SiteId, Timestamp,
-};
-use bellwether_store::records::{
-    AuditEntry, Candidate, Channel, Device, Event as OutboxEvent, HandOver, Peek, ProtocolState, Reply,
-    Sealed,
-};
-use bellwether_store::{Scope, StoreError, Tx};
+use bellwether_model::{ChannelId, ChannelKind, EnrollmentState, EventKind, Guarantee, SiteId};
+use bellwether_store::records::{Candidate, Channel, Device, Peek, ProtocolState, Sealed};
+use bellwether_store::{Scope, StoreError};
 use bellwether_windows::csp;
 use bellwether_windows::syncml::auth::Secret;
 use bellwether_windows::syncml::session::{
     Bounds, Event, Held, Login, Offer, Outcome, Proof, ServerProof, Session,
 };
-use bellwether_windows::syncml::{Message, Verb, reader, wbxml, writer};
+use bellwether_windows::syncml::{Message, reader, wbxml, writer};
 use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
 
@@ -193,7 +187,7 @@ impl Engine {
             self.adopt_pc(proven, account.value.clone()).await?;
             return Ok(Turn::Again);
         }
-        let mut commit = Commit::new(self, proven, &seen, now)?;
+        let mut commit = Commit::new(proven, &seen, now)?;
         if !authenticated {
             if received.events.iter().any(|event| matches!(event, Event::Restarted { .. })) {
                 (open.value.watched, open.value.settled) = (false, false);
@@ -279,172 +273,6 @@ impl Engine {
                 Ok(())
             })
             .await
-    }
-
-    /// What the message said; whether the PC left management.
-    fn take_events(
-        &self,
-        events: Vec<Event>,
-        account: &mut Account,
-        open: &mut Open,
-        commit: &mut Commit,
-    ) -> Result<bool, Error> {
-        // Values first: the last status of a part closes it.
-        let (values, others): (Vec<Event>, Vec<Event>) =
-            events.into_iter().partition(|event| matches!(event, Event::Results { .. }));
-        for event in values.into_iter().chain(others) {
-            match event {
-                Event::Restarted { unanswered } | Event::Aborted { unanswered } => {
-                    for part in unanswered {
-                        open.parts.remove(&part);
-                    }
-                    open.watched = false;
-                    open.settled = false;
-                }
-                Event::Unprocessed { parts } => {
-                    for part in parts {
-                        open.parts.remove(&part);
-                    }
-                    open.settled = false;
-                }
-                Event::DeviceInfo(nodes) => self.take_device_info(nodes, account, commit),
-                Event::Unenrolled => commit.left = true,
-                Event::Status { part, path, uri, code, original_error, remaining } => {
-                    let original_error = original_error.map(|text| text.chars().take(64).collect());
-                    let status = Answered { path, uri, code, original_error };
-                    self.take_status(&part, status, remaining, account, open, commit)?;
-                }
-                Event::Results { part, item, .. } => {
-                    let uri = item.uri().unwrap_or_default().to_owned();
-                    let data = item.data.as_ref().and_then(|d| d.as_str()).unwrap_or_default();
-                    let format = item.meta.format.as_ref().map(|f| f.as_str());
-                    self.take_results(&part, uri, format, data, open, commit)?;
-                }
-                Event::ServerNonce(nonce) => account.server_nonce = Some(nonce),
-                Event::ServerRejected => {
-                    tracing::warn!(identity = %commit.identity, "a PC does not accept the server's credential");
-                }
-                Event::Unmatched { cmd_ref } => {
-                    // Q17: answered and logged, never an error.
-                    tracing::info!(identity = %commit.identity, cmd_ref, "an answer to nothing in this session");
-                }
-                // Secrets, and words that nothing here depends on.
-                _ => {}
-            }
-        }
-        Ok(commit.left)
-    }
-
-    fn take_device_info(&self, nodes: Vec<(String, String)>, account: &mut Account, commit: &mut Commit) {
-        let text: String = nodes.iter().flat_map(|(uri, value)| [uri.as_str(), "\n", value, "\n"]).collect();
-        let digest = hex(&sha256(text.as_bytes()));
-        let known = account.device_info.as_ref();
-        if known.is_some_and(|(was, at)| *was == digest && commit.now.since(Timestamp(*at)) < SAME_INFO) {
-            return;
-        }
-        account.device_info = Some((digest, commit.now.0));
-        for (uri, value) in nodes {
-            commit.add_facts(&uri, None, &value);
-        }
-    }
-
-    fn take_status(
-        &self,
-        part: &str,
-        status: Answered,
-        remaining: usize,
-        account: &mut Account,
-        open: &mut Open,
-        commit: &mut Commit,
-    ) -> Result<(), Error> {
-        let good = (200..300).contains(&status.code);
-        match part {
-            SIGNING => account.signs |= good,
-            PUSH => {
-                account.push_package = self
-                    .settings
-                    .windows
-                    .push_package
-                    .clone()
-                    .filter(|_| good)
-                    .or(account.push_package.take());
-            }
-            _ => {}
-        }
-        let Some(going) = open.parts.get_mut(part) else { return Ok(()) };
-        going.statuses.push(status);
-        if remaining > 0 {
-            return Ok(());
-        }
-        let Some(going) = open.parts.remove(part) else { return Ok(()) };
-        let Ok(id) = part.parse::<PartId>() else { return Ok(()) };
-        let statuses: Vec<StepStatus> = going.steps();
-        // What a machine does not have is an answer too.
-        let absent = |code: u16| matches!(code, 200..=299 | 404..=406);
-        let asked = going.kind == "refresh-inventory" && statuses.iter().any(|s| absent(s.code));
-        let outcome = match judge_part(going.awaits, &statuses) {
-            PartOutcome::Failed if asked => Word::Acknowledged,
-            PartOutcome::Failed => Word::Failed,
-            PartOutcome::Accepted => Word::Accepted,
-            // The machine took a wipe: done it is only when the PC falls silent (RemoteWipe CSP).
-            PartOutcome::Acknowledged if going.until_silent => Word::Accepted,
-            PartOutcome::Acknowledged => Word::Acknowledged,
-        };
-        let steps: Vec<serde_json::Value> = going
-            .statuses
-            .iter()
-            .map(|s| serde_json::json!({ "uri": s.uri, "code": s.code, "original_error": s.original_error }))
-            .collect();
-        let whole = serde_json::json!({ "steps": steps, "results": going.results }).to_string();
-        let answer = (whole.len() <= KEPT_ANSWER)
-            .then(|| self.vault.seal(commit.site, "part", id.as_bytes(), "answer", whole.as_bytes()))
-            .transpose()?;
-        let error = (outcome == Word::Failed).then(|| serde_json::json!({ "steps": steps }).to_string());
-        commit.answers.push((going.channel, id, Reply { outcome, answer, error }));
-        Ok(())
-    }
-
-    fn take_results(
-        &self,
-        part: &str,
-        uri: String,
-        format: Option<&str>,
-        data: &str,
-        open: &mut Open,
-        commit: &mut Commit,
-    ) -> Result<(), Error> {
-        if let Some(rest) = part.strip_prefix(WATCH) {
-            let Some((id, channel, request)) = open
-                .parts
-                .get(part)
-                .and_then(|going| Some((rest.parse::<PartId>().ok()?, going.channel, going.request.clone())))
-            else {
-                return Ok(());
-            };
-            let outcome = match watch_outcome(&request, &uri, data) {
-                Some(PartOutcome::Acknowledged) => Word::Acknowledged,
-                Some(PartOutcome::Failed) => Word::Failed,
-                _ => return Ok(()),
-            };
-            let said = serde_json::json!({ "uri": uri, "value": super::enroll::kept(data) }).to_string();
-            let answer = self.vault.seal(commit.site, "part", id.as_bytes(), "answer", said.as_bytes())?;
-            let error = (outcome == Word::Failed).then_some(said);
-            commit.answers.push((channel, id, Reply { outcome, answer: Some(answer), error }));
-            return Ok(());
-        }
-        if uri.to_ascii_lowercase().ends_with("/push/channeluri") {
-            commit.channel_uri = Some(data.trim().to_owned()).filter(|uri| uri.starts_with("https://"));
-        } else {
-            commit.add_facts(&uri, format, data);
-        }
-        if let Some(going) = open.parts.get_mut(part) {
-            let room = KEPT_ANSWER.saturating_sub(going.results.iter().map(|(u, v)| u.len() + v.len()).sum());
-            let kept: String = data.chars().filter(|c| *c != '\0').take(room / 4).collect();
-            if going.results.len() < KEPT_VALUES && room > 1024 {
-                going.results.push((uri.chars().take(512).collect(), kept));
-            }
-        }
-        Ok(())
     }
 
     /// What to offer. `None`: the queue changed on the way; from the beginning.
@@ -627,25 +455,6 @@ impl Engine {
     }
 }
 
-impl Going {
-    fn steps(&self) -> Vec<StepStatus> {
-        self.statuses
-            .iter()
-            .filter_map(|status| {
-                let verb = self.verbs.iter().find(|(path, _)| *path == status.path).map(|(_, verb)| *verb);
-                // The status of a group says what those of its commands say.
-                verb.map(|verb: Verb| StepStatus {
-                    path: status.path.clone(),
-                    verb,
-                    uri: status.uri.clone(),
-                    code: status.code,
-                    original_error: status.original_error.clone(),
-                })
-            })
-            .collect()
-    }
-}
-
 /// The rows that a message is judged by.
 struct Seen {
     states: Vec<ProtocolState>,
@@ -715,246 +524,6 @@ impl Offers {
         }
         Ok(())
     }
-}
-
-/// What one channel is handed, as one delivery.
-type Handed = (ChannelId, DeliveryId, Vec<(PartId, Option<Sealed>)>);
-
-/// Everything that one message changes.
-struct Commit {
-    site: SiteId,
-    identity: bellwether_model::IdentityId,
-    now: Timestamp,
-    device: Option<DeviceId>,
-    enrollment: Option<bellwether_model::EnrollmentId>,
-    device_channel: Option<(bellwether_model::EnrollmentId, ChannelId)>,
-    woken: Vec<ChannelId>,
-    account: (Sealed, Option<i64>),
-    session: (String, Sealed, Option<i64>),
-    sessions: Vec<(String, Timestamp)>,
-    answers: Vec<(ChannelId, PartId, Reply)>,
-    facts: Vec<Fact>,
-    handed: Vec<Handed>,
-    firsts: Vec<(PartId, OutboxEvent)>,
-    grants: Vec<bellwether_store::records::PackageGrant>,
-    channel_uri: Option<String>,
-    push_token: Option<(ChannelId, Sealed)>,
-    known_token: Option<Sealed>,
-    left: bool,
-    event: OutboxEvent,
-    sent: OutboxEvent,
-    ended: AuditEntry,
-}
-
-impl Commit {
-    fn new(engine: &Engine, proven: &Proven, seen: &Seen, now: Timestamp) -> Result<Self, Error> {
-        let _ = engine;
-        let enrollment = proven.enrollment.as_ref().map(|e| e.id);
-        let actor = bellwether_model::Actor::Device(enrollment.map(|e| e.to_string()).unwrap_or_default());
-        let target = format!("enrollment:{}", enrollment.map(|e| e.to_string()).unwrap_or_default());
-        let nothing = serde_json::json!({});
-        let device_channel = seen.channels.iter().find(|c| c.kind == ChannelKind::Device);
-        Ok(Self {
-            site: proven.site,
-            identity: proven.identity.id,
-            now,
-            device: seen.device.as_ref().map(|d| d.id),
-            enrollment,
-            device_channel: device_channel.map(|c| (c.enrollment_id, c.id)),
-            woken: seen
-                .channels
-                .iter()
-                .filter(|c| c.wake_due_at.is_some() || c.wake_attempts != 0)
-                .map(|c| c.id)
-                .collect(),
-            account: (Vec::new(), None),
-            session: (String::new(), Vec::new(), None),
-            sessions: seen.states.iter().map(|row| (row.key.clone(), row.touched_at)).collect(),
-            answers: Vec::new(),
-            facts: Vec::new(),
-            handed: Vec::new(),
-            firsts: Vec::new(),
-            grants: Vec::new(),
-            channel_uri: None,
-            push_token: None,
-            known_token: device_channel.and_then(|c| c.push_token.clone()),
-            left: false,
-            event: audit::event(now, EventKind::CommandChanged, "", &nothing)?,
-            sent: audit::event(now, EventKind::CommandSent, "", &nothing)?,
-            ended: audit::entry(
-                now,
-                &actor,
-                EventKind::EnrollmentEnded,
-                &target,
-                None,
-                Some(serde_json::json!({ "reason": LEFT })),
-            )?,
-        })
-    }
-
-    fn add_facts(&mut self, uri: &str, format: Option<&str>, data: &str) {
-        for (key, value) in facts(uri, format, data) {
-            self.facts.push(Fact { key, value, reported_at: self.now });
-        }
-    }
-
-    fn hand(
-        &mut self,
-        channel: ChannelId,
-        candidate: Candidate,
-        sealed: Option<Sealed>,
-        grant: Option<bellwether_store::records::PackageGrant>,
-    ) -> Result<(), Error> {
-        let part = candidate.part.id;
-        if sealed.is_some() {
-            let mut event = audit::event(self.now, EventKind::CommandSent, "", &serde_json::json!({}))?;
-            event.subject = format!("command:{}", candidate.command.id);
-            event.data = serde_json::json!({
-                "device": self.device, "enrollment": self.enrollment, "part": part,
-                "request": candidate.part.request,
-            })
-            .to_string();
-            self.firsts.push((part, event));
-        }
-        self.grants.extend(grant);
-        match self.handed.iter_mut().find(|(c, ..)| *c == channel) {
-            Some((_, _, parts)) => parts.push((part, sealed)),
-            None => {
-                self.handed.push((channel, DeliveryId(new_uuid(self.now)?), vec![(part, sealed)]));
-            }
-        }
-        Ok(())
-    }
-
-    fn run(&mut self, tx: &mut Tx<'_>, rules: &bellwether_store::records::QueueRules) -> Result<(), Stopped> {
-        let (key, session, version) = &self.session;
-        if !tx.protocol_state_put(self.identity, ACCOUNT, &self.account.0, self.account.1, self.now)?
-            || !tx.protocol_state_put(self.identity, key, session, *version, self.now)?
-        {
-            return Err(Stopped::Moved);
-        }
-        if version.is_none() {
-            forget_sessions(tx, self.identity, &self.sessions, self.now.plus(-FORGOTTEN), SESSIONS)?;
-        }
-        for (channel, part, reply) in &self.answers {
-            let answered = tx.answer(*channel, *part, reply, self.now, rules)?;
-            self.note_answer(tx, *part, reply, &answered)?;
-        }
-        if let Some(device) = self.device
-            && !self.facts.is_empty()
-        {
-            tx.facts_put(device, &self.facts)?;
-            update_device(tx, device, &self.facts)?;
-        }
-        for id in &self.woken {
-            if let Some(mut channel) = tx.channel(*id)? {
-                channel.wake_due_at = None;
-                channel.wake_attempts = 0;
-                tx.channel_update(&channel)?;
-            }
-        }
-        if let Some((id, token)) = &self.push_token
-            && let Some(mut channel) = tx.channel(*id)?
-        {
-            channel.push_token = Some(token.clone());
-            channel.push_dead = false;
-            tx.channel_update(&channel)?;
-        }
-        if self.left {
-            return self.leave(tx, rules);
-        }
-        for grant in &self.grants {
-            tx.package_grant_insert(grant)?;
-        }
-        for (part, _) in &self.firsts {
-            if tx.part(*part)?.is_some_and(|row| row.wire.is_some()) {
-                // Another session was faster: its bytes are the ones of this part.
-                return Err(Stopped::Moved);
-            }
-        }
-        for (channel, delivery, parts) in &self.handed {
-            let peek = Peek { now: self.now, answering: Vec::new(), skip_not_now: false };
-            if tx.hand_over(*channel, *delivery, parts, &peek, rules)? == HandOver::Moved {
-                return Err(Stopped::Moved);
-            }
-        }
-        for (_, event) in &self.firsts {
-            tx.event_append(event)?;
-        }
-        Ok(())
-    }
-
-    /// The PC removed the account, by itself or because we asked.
-    fn leave(&self, tx: &mut Tx<'_>, rules: &bellwether_store::records::QueueRules) -> Result<(), Stopped> {
-        let Some(id) = self.enrollment else { return Ok(()) };
-        let Some(enrollment) = tx.enrollment(id)? else { return Ok(()) };
-        if enrollment.state == EnrollmentState::Ended {
-            return Ok(());
-        }
-        enrolling::settle_unenroll(tx, &enrollment, self.now, rules)?;
-        enrolling::end(tx, enrollment, self.now, LEFT)?;
-        tx.audit_append(&self.ended)?;
-        let mut event = self.sent.clone();
-        event.kind = EventKind::EnrollmentEnded;
-        event.subject = format!("enrollment:{id}");
-        event.data = serde_json::json!({ "reason": LEFT, "device": self.device }).to_string();
-        tx.event_append(&event)?;
-        Ok(())
-    }
-
-    fn note_answer(
-        &self,
-        tx: &mut Tx<'_>,
-        part: PartId,
-        reply: &Reply,
-        answered: &bellwether_store::records::Answered,
-    ) -> Result<(), Stopped> {
-        let kind = match answered.verdict {
-            AnswerVerdict::Duplicate => return Ok(()),
-            AnswerVerdict::Conflict => EventKind::AnswerConflict,
-            AnswerVerdict::Unknown => EventKind::AnswerUnknown,
-            AnswerVerdict::Applied => EventKind::CommandChanged,
-        };
-        let state = answered.command.as_ref().map(|c| c.state);
-        if kind == EventKind::CommandChanged && state == answered.before {
-            return Ok(());
-        }
-        let mut event = self.event.clone();
-        event.id = bellwether_model::EventId(uuid::Uuid::new_v5(&self.event.id.0, part.as_bytes()));
-        event.kind = kind;
-        event.subject = match &answered.command {
-            Some(command) => format!("command:{}", command.id),
-            None => format!("enrollment:{}", self.enrollment.map(|e| e.to_string()).unwrap_or_default()),
-        };
-        event.data = serde_json::json!({
-            "device": self.device, "enrollment": self.enrollment, "part": part, "request": answered.request,
-            "answer": reply.outcome, "state": state, "before": answered.before,
-        })
-        .to_string();
-        tx.event_append(&event)?;
-        Ok(())
-    }
-}
-
-/// The few facts that the device's own row shows.
-fn update_device(tx: &mut Tx<'_>, id: DeviceId, facts: &[Fact]) -> Result<(), StoreError> {
-    let Some(mut device) = tx.device(id)? else { return Ok(()) };
-    let before = device.clone();
-    for fact in facts {
-        let text = || fact.value.as_str().map(str::to_owned);
-        match fact.key.as_str() {
-            "device.name" => device.name = text().or(device.name),
-            "model" | "model-name" => device.model = text().or(device.model),
-            "manufacturer" => device.product = text().or(device.product),
-            "os.version" => device.os_version = text().or(device.os_version),
-            "serial-number" | "device.serial-number" => device.serial = text().or(device.serial),
-            _ => {}
-        }
-    }
-    if device != before {
-        tx.device_update(&device)?;
-    }
-    Ok(())
 }
 
 fn reply(
