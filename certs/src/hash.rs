@@ -78,10 +78,10 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
 #[must_use]
 pub fn md5(data: &[u8]) -> [u8; 16] {
     let mut out = [0; 16];
-    // An OpenSSL without MD5 (FIPS) makes every credential wrong, which costs the device a challenge and no more.
-    if let Ok(digest) = openssl::hash::hash(MessageDigest::md5(), data) {
-        out.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
-    }
+    let digest = openssl::hash::hash(MessageDigest::md5(), data);
+    // An OpenSSL without MD5 (FIPS) makes every credential wrong: it must not make them all the same.
+    let bytes = digest.as_ref().map_or_else(|_| sha256(data).to_vec(), |digest| digest.to_vec());
+    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     out
 }
 
