@@ -419,7 +419,8 @@ fn windows_plan(intent: &Intent, address: &Address) -> Result<apple::Plan, Error
         machine: bellwether_windows::csp::Machine { build, home: false, user_signed_in: true },
         ownership: address.device.ownership,
         channel: address.channel.kind,
-        // What this server cannot make yet is refused here, not when the PC calls.
+        // SCEP and uploads, which this server cannot do yet, are refused here. Whether the package is there and fits is
+        // seen when the PC calls.
         material: windows::plan::Material { scep: None, upload_url: None, ..placeholder() },
     };
     let plan = plan(intent, &cx)?;

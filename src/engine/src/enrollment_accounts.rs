@@ -15,7 +15,9 @@ use bellwether_store::records::{EnrollmentAccount, Page, Person};
 use bellwether_store::{Scope, Tx};
 use secrecy::SecretString;
 
-/// What passwords are hashed for.
+/// How passwords begin.
+pub(crate) const PASSWORD_PREFIX: &str = "bwe_";
+/// What they are hashed for.
 pub(crate) const PASSWORD_PURPOSE: &str = "enrollment-account";
 const MAX_CAP: i32 = 10_000;
 
@@ -28,7 +30,7 @@ impl Engine {
     ) -> Result<CreatedEnrollmentAccount, Error> {
         let now = self.now();
         let name = checked(&wish)?;
-        let password = format!("bwe_{}", URL_SAFE_NO_PAD.encode(random_bytes::<20>()?));
+        let password = format!("{PASSWORD_PREFIX}{}", URL_SAFE_NO_PAD.encode(random_bytes::<20>()?));
         let account = wish.account.as_deref().map(clean_account).transpose()?;
         let person = match &account {
             Some(account) => Some(Person {

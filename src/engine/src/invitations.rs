@@ -39,10 +39,10 @@ const SHORT_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const SHORT_LENGTH: usize = 9;
 /// Uses of one short code.
 const SHORT_CAP: i32 = 10;
-/// Wrong codes from one source in ten minutes; and from everybody together.
-const SOURCE_TRIES: i32 = 20;
-const ALL_TRIES: i32 = 600;
-const TRY_WINDOW: i64 = 10 * MINUTE;
+/// Wrong codes, or passwords of accounts, from one source in ten minutes; and from everybody together.
+pub(crate) const SOURCE_TRIES: i32 = 20;
+pub(crate) const ALL_TRIES: i32 = 600;
+pub(crate) const TRY_WINDOW: i64 = 10 * MINUTE;
 /// Challenges that one invitation may mint: every row is paid by us.
 pub(crate) const MAX_CHALLENGES: usize = 50;
 

@@ -169,7 +169,8 @@ impl Engine {
         self.package_info(permit.site, id).await?.map(view).ok_or(Error::NotFound("package"))
     }
 
-    /// Deletes a package. Every token for it is refused from now on, also in the middle of a transfer.
+    /// Deletes a package. Every token for it is refused from now on; a transfer that goes on breaks off, unless another
+    /// package has the same content.
     pub async fn delete_package(
         &self,
         permit: &Permit<may::WritePackages>,
@@ -202,8 +203,8 @@ impl Engine {
         self.store.read(Scope::Site(site), move |tx| tx.package(id).map_err(Error::from)).await
     }
 
-    /// Lets an enrollment fetch a package without a command that installs it: for an administrator's own programs and for
-    /// trying. Commands make their own tokens.
+    /// Lets an enrollment fetch a package without a command that installs it: for programs that embed this
+    /// engine and for tests. No route leads here. Commands make their own tokens.
     pub async fn grant_package(
         &self,
         permit: &Permit<may::WritePackages>,

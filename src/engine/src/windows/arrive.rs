@@ -122,13 +122,23 @@ fn decide(tx: &mut Tx<'_>, arrival: &Arrival) -> Result<Decided, Error> {
     if invitation.state != InvitationState::Open || invitation.expires_at.plus(ARRIVAL) <= arrival.now {
         return Ok(Decided::Forbidden(format!("invitation {} is no longer open", invitation.id)));
     }
-    if let Some(account) = invitation.created_by.strip_prefix(BY_ACCOUNT).and_then(|id| id.parse().ok())
-        && tx.enrollment_account(account)?.is_none_or(|account| account.revoked_at.is_some())
-    {
-        return Ok(Decided::Forbidden(format!(
-            "the account behind invitation {} was taken back",
-            invitation.id
-        )));
+    if let Some(id) = invitation.created_by.strip_prefix(BY_ACCOUNT).and_then(|id| id.parse().ok()) {
+        let account = tx.enrollment_account(id)?.filter(|account| account.revoked_at.is_none());
+        let Some(account) = account else {
+            return Ok(Decided::Forbidden(format!(
+                "the account behind invitation {} was taken back",
+                invitation.id
+            )));
+        };
+        // An attempt that is over has given its place to another.
+        if invitation.expires_at <= arrival.now
+            && tx.enrollment_account_used(id, arrival.now)? >= i64::from(account.cap)
+        {
+            return Ok(Decided::Forbidden(format!(
+                "the account behind invitation {} has enrolled all its devices",
+                invitation.id
+            )));
+        }
     }
     let existing = tx.device_by_hardware(Platform::Windows, &arrival.hardware_id)?;
     if let (Some(bound), found) = (invitation.device_id, &existing)

@@ -6,7 +6,9 @@
 use super::entra::{Entra, EntraUser};
 use super::fault;
 use crate::Engine;
+use crate::enrollment_accounts::{PASSWORD_PREFIX, PASSWORD_PURPOSE};
 use crate::error::Error;
+use crate::invitations::{ALL_TRIES, SOURCE_TRIES, TRY_WINDOW};
 use bellwether_model::device::{ChallengePurpose, ChallengeState};
 use bellwether_model::time::MINUTE;
 use bellwether_model::{InvitationState, Platform, SiteId};
@@ -16,16 +18,8 @@ use bellwether_windows::enrollment::{Credential, ErrorType, Fault, Subcode};
 use secrecy::SecretString;
 use std::sync::{Arc, PoisonError};
 
-/// How passwords of enrollment accounts begin.
-pub(crate) const ACCOUNT_PREFIX: &str = "bwe_";
-/// Purpose under which they are hashed.
-pub(crate) const ACCOUNT_PURPOSE: &str = "enrollment-account";
 /// A security token from the sign-in page is good for so long.
 const TOKEN_LIFE: i64 = 10 * MINUTE;
-/// Wrong passwords of enrollment accounts from one source in ten minutes, and from everybody.
-const SOURCE_TRIES: i32 = 20;
-const ALL_TRIES: i32 = 600;
-const TRY_WINDOW: i64 = 10 * MINUTE;
 
 /// Who enrolls.
 pub(super) struct Guest {
@@ -57,7 +51,7 @@ impl Engine {
             None => Err(fault(Subcode::InvalidSecurity, "the request brings no credential")),
             Some(Credential::UsernameToken { username, password }) => {
                 let Some(password) = password.expose_str() else { return Err(unknown()) };
-                if password.starts_with(ACCOUNT_PREFIX) {
+                if password.starts_with(PASSWORD_PREFIX) {
                     self.by_account(&username, password, source).await
                 } else {
                     self.by_code(&username, password, source, counts).await
@@ -143,7 +137,7 @@ impl Engine {
 
     async fn by_account(&self, username: &str, password: &str, source: Option<&str>) -> Result<Guest, Fault> {
         let now = self.now();
-        let hash = self.vault.code_hash(ACCOUNT_PURPOSE, password);
+        let hash = self.vault.code_hash(PASSWORD_PURPOSE, password);
         let bucket = format!("account:{}", source.unwrap_or("unknown"));
         let own = bucket.clone();
         let found = self

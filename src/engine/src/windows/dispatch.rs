@@ -58,19 +58,20 @@ impl Engine {
         let (wire, grant) = match made {
             Ok(made) => made,
             Err(Error::CannotDo(reason) | Error::Invalid(reason)) => {
-                self.drop_part(pc, candidate, &reason).await?;
+                self.drop_part(pc.site, candidate, &reason).await?;
                 return Ok(None);
             }
             // The database may be back for the next request.
             Err(fault @ Error::Store(_)) => return Err(fault),
             Err(fault) => {
                 tracing::error!(command = %candidate.command.id, %fault, "a command could not be prepared");
-                self.drop_part(pc, candidate, "the server could not prepare it; its log says why").await?;
+                self.drop_part(pc.site, candidate, "the server could not prepare it; its log says why")
+                    .await?;
                 return Ok(None);
             }
         };
         let Ok(commands) = commands_of(&wire.syncml) else {
-            self.drop_part(pc, candidate, "it is not SyncML that a PC can be sent").await?;
+            self.drop_part(pc.site, candidate, "it is not SyncML that a PC can be sent").await?;
             return Ok(None);
         };
         let part = candidate.part.id;
@@ -145,7 +146,7 @@ impl Engine {
         Ok((Wire { syncml, request: part.request, awaits: part.awaits, watch: part.watch }, grant))
     }
 
-    /// The package of an intent with an address that only this PC can use.
+    /// The package of an intent with an address that is made for this PC.
     async fn package_for(
         &self,
         pc: &Pc<'_>,
@@ -160,7 +161,7 @@ impl Engine {
             .ok_or_else(|| Error::CannotDo("the package was deleted".into()))?;
         let (token, grant) = self.mint_package_token(*id, pc.enrollment.id, self.now())?;
         let info = PackageInfo {
-            kind: package.kind.as_str().to_owned(),
+            kind: package.kind,
             product: package.product.clone(),
             version: package.version.clone(),
             sha256: bellwether_certs::hash::hex(&package.sha256),
@@ -169,7 +170,12 @@ impl Engine {
         Ok((Some(info), Some(grant)))
     }
 
-    async fn drop_part(&self, pc: &Pc<'_>, candidate: &Candidate, reason: &str) -> Result<(), Error> {
+    pub(super) async fn drop_part(
+        &self,
+        site: SiteId,
+        candidate: &Candidate,
+        reason: &str,
+    ) -> Result<(), Error> {
         let (id, now) = (candidate.command.id, self.now());
         let entry = crate::audit::entry(
             now,
@@ -181,7 +187,7 @@ impl Engine {
         )?;
         let reason = reason.to_owned();
         self.store
-            .write(Scope::Site(pc.site), move |tx| {
+            .write(Scope::Site(site), move |tx| {
                 tx.command_give_up(id, now, &reason)?;
                 tx.audit_append(&entry).map_err(Error::from)
             })

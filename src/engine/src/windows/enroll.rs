@@ -260,15 +260,23 @@ impl Engine {
                 // The passwords of the lost answer are nowhere: the account gets those of this one.
                 let sealed = self.seal_state(site, identity.id, ACCOUNT, account).map_err(refused)?;
                 let (id, now) = (identity.id, self.now());
-                self.store
+                let stored = self
+                    .store
                     .write(Scope::Site(site), move |tx| {
+                        // Once a session was opened the passwords are the PC's for good.
+                        if tx.identity(id)?.is_none_or(|row| row.state != IdentityState::Issued) {
+                            return Ok(false);
+                        }
                         let states = tx.protocol_states(id)?;
                         let version = states.iter().find(|row| row.key == ACCOUNT).map(|row| row.version);
-                        tx.protocol_state_put(id, ACCOUNT, &sealed, version, now)?;
-                        Ok::<_, Error>(())
+                        tx.protocol_state_put(id, ACCOUNT, &sealed, version, now).map_err(Error::from)
                     })
                     .await
                     .map_err(refused)?;
+                if !stored {
+                    // A document with passwords that nobody stored would lock the PC out.
+                    return Err(refused(Error::Conflict("the same request is being answered".into())));
+                }
                 Ok(*identity)
             }
             Recorded::Refused(reason) => Err(fault(Subcode::Authentication, reason)),

@@ -38,7 +38,8 @@ pub struct EntraSettings {
     pub authority: String,
 }
 
-/// Whom a verified token speaks for. Tenant and object id name the person for ever; the names are for reading.
+/// Whom a verified token speaks for. The person is found by `upn`, as everywhere in this server; tenant and object id,
+/// which stay when a name is given to somebody else, are not compared yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntraUser {
     /// The tenant's id, lower case.

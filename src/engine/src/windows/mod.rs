@@ -151,7 +151,7 @@ impl Engine {
 
     /// One request of enrollment. Infallible: every error is already a fault.
     pub async fn windows_enrollment(&self, request: SoapRequest) -> SoapReply {
-        let trace_id = request.trace_id.clone();
+        let (trace_id, source) = (request.trace_id.clone(), request.source.clone());
         let mut header = ReplyHeader::default();
         let exchange = exchange_of(request.service);
         match self.enrollment_message(request, &mut header).await {
@@ -159,6 +159,8 @@ impl Engine {
             Err(fault) => {
                 let fault = Fault { trace_id, ..fault };
                 tracing::info!(reason = %fault.reason, code = fault.client_error(), "enrollment refused");
+                let (site, status) = (self.default_site, Fault::HTTP_STATUS);
+                self.note_device_refusal("windows", site, status, &fault.reason, source.as_deref()).await;
                 let header = ReplyHeader { timestamp: None, ..header };
                 let body = fault.encode(exchange, &header).unwrap_or_default();
                 SoapReply { status: Fault::HTTP_STATUS, body }

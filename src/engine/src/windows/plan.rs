@@ -13,11 +13,11 @@ pub(crate) use super::raw::raw_is_destructive;
 use super::raw;
 use crate::error::Error;
 use bellwether_certs::cert::CertInfo;
-use bellwether_certs::hash::Digest;
+use bellwether_certs::hash::{Digest, hex};
 use bellwether_model::intent::{
     AppSource, DefenderAction, InventoryKind, RotatableSecret, WindowsWipe, WipeOptions,
 };
-use bellwether_model::{ChannelKind, Intent, Ownership, Platform, capability};
+use bellwether_model::{ChannelKind, Intent, Ownership, PackageKind, Platform, capability};
 use bellwether_windows::csp::{self, Machine, NodeCommand, Refusal, Scope, Step};
 use bellwether_windows::syncml::{Command, Verb, writer};
 
@@ -52,8 +52,8 @@ pub(crate) struct Material {
 
 /// A package of the package store.
 pub(crate) struct PackageInfo {
-    /// `msi` or `msix`.
-    pub kind: String,
+    /// What is in it.
+    pub kind: PackageKind,
     /// `{GUID}`, or the package family name.
     pub product: String,
     /// Its version.
@@ -101,7 +101,7 @@ pub(crate) fn placeholder() -> Material {
     Material {
         password: Some("placeholder-0".to_owned()),
         package: Some(PackageInfo {
-            kind: "msi".to_owned(),
+            kind: PackageKind::Msi,
             product: "{00000000-0000-0000-0000-000000000000}".to_owned(),
             version: "1.0".to_owned(),
             sha256: "0".repeat(64),
@@ -337,8 +337,8 @@ fn questions(kind: InventoryKind, cx: &Context<'_>) -> Result<Vec<Step>, Error> 
 fn install(arguments: Option<&str>, cx: &Context<'_>) -> Result<Draft, Error> {
     let package = cx.material.package.as_ref();
     let package = package.ok_or_else(|| Error::CannotDo("the package is no longer in the store".into()))?;
-    match package.kind.as_str() {
-        "msi" => {
+    match package.kind {
+        PackageKind::Msi => {
             let arguments = arguments.unwrap_or("/quiet");
             if arguments.len() > 1024 || arguments.chars().any(char::is_control) {
                 return Err(Error::Invalid("arguments are at most 1024 printable bytes".into()));
@@ -355,14 +355,13 @@ fn install(arguments: Option<&str>, cx: &Context<'_>) -> Result<Draft, Error> {
             })?;
             Ok(watched(steps, csp::msi_status(&package.product)?))
         }
-        "msix" if arguments.is_some() => {
+        PackageKind::Msix if arguments.is_some() => {
             Err(Error::Invalid("an MSIX package takes no arguments; leave them out".into()))
         }
-        "msix" => Ok(watched(
+        PackageKind::Msix => Ok(watched(
             csp::install_msix(&package.product, &package.url)?,
             [csp::msix_status(&package.product)?],
         )),
-        _ => Err(Error::CannotDo("Windows installs MSI and MSIX packages; this is another kind".into())),
     }
 }
 
@@ -449,9 +448,4 @@ impl From<csp::Error> for Error {
 /// For the store's column.
 fn clip(text: &str) -> String {
     text.get(..text.floor_char_boundary(250)).unwrap_or_default().to_owned()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(nibble.into(), 16);
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(digit).collect()
 }

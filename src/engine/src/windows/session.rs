@@ -217,7 +217,8 @@ impl Engine {
         let reply = reply(&mut open.value.session, &offers.all, Some(&server), &bounds)?;
         let too_large = reply.held.iter().find(|(_, held)| *held == Held::TooLarge);
         if let Some(candidate) = too_large.and_then(|(part, _)| offers.candidate(part)) {
-            self.drop_too_large(site, candidate).await?;
+            let reason = "it is larger than what this PC takes, and cannot be sent in pieces";
+            self.drop_part(site, candidate, reason).await?;
             return Ok(Turn::Again);
         }
         let after = open.value.session.unanswered();
@@ -411,16 +412,6 @@ impl Engine {
             offers.all.push(Offer { part: PUSH.to_owned(), commands: vec![step.to_command()] });
         }
         Ok(())
-    }
-
-    async fn drop_too_large(&self, site: SiteId, candidate: &Candidate) -> Result<(), Error> {
-        let (id, now) = (candidate.command.id, self.now());
-        let reason = "it is larger than what this PC takes, and cannot be sent in pieces";
-        self.store
-            .write(Scope::Site(site), move |tx| {
-                tx.command_give_up(id, now, reason).map(|_| ()).map_err(Error::from)
-            })
-            .await
     }
 
     /// The one transaction of a message; after its COMMIT the reply may leave.

@@ -10,6 +10,7 @@
 mod enrolling;
 mod enrollment_accounts;
 mod packages;
+mod pc;
 mod queue;
 mod review_queue;
 mod review_trust;

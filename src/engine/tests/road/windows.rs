@@ -1,246 +1,20 @@
 //! PCs: enrollment by SOAP, OMA-DM sessions, the queue as they meet it, renewal and leaving.
 
-use crate::support::{House, house, wish};
-use bellwether_certs::cms;
-use bellwether_certs::csr::{self, Wishes};
+use crate::pc::{code, lock, pc, uris};
+use crate::support::house;
+use bellwether_certs::csr;
 use bellwether_certs::hash::md5;
 use bellwether_certs::keys::KeyPair;
-use bellwether_engine::{SendOptions, SessionRequest, SoapRequest, WindowsService, may};
+use bellwether_engine::{SendOptions, WindowsService, may};
 use bellwether_model::intent::{DefenderAction, WipeOptions};
 use bellwether_model::time::{DAY, MINUTE};
-use bellwether_model::{CommandState, DeviceId, EnrollmentState, Intent, Platform};
+use bellwether_model::{CommandState, EnrollmentState, Intent, Platform};
 use bellwether_windows::enrollment::client::{self, Answer as SoapAnswer, Renewal};
 use bellwether_windows::enrollment::{
-    AuthPolicy, Context, Credential, DiscoverRequest, ErrorType, Fault, Pkcs7, Pkcs10, Provisioning, Subcode,
-    Version,
+    AuthPolicy, Credential, DiscoverRequest, ErrorType, Provisioning, Subcode, Version,
 };
-use bellwether_windows::syncml::auth::{Secret, secret_md5};
-use bellwether_windows::syncml::client::{Answer, Client, Habits, Identity, unenrollment};
-use bellwether_windows::syncml::{Alert, Format, Message, Request, Verb, reader, writer};
-
-const TO: &str = "https://mdm.example.org/EnrollmentServer/Enrollment.svc";
-
-/// A simulated PC.
-struct Pc {
-    device_id: String,
-    hw: String,
-    serial: String,
-    key: KeyPair,
-    cert: Vec<u8>,
-    identity: Option<Identity>,
-    sessions: u32,
-    provider: String,
-    /// What it was told: verb and LocURI.
-    told: Vec<(Verb, String)>,
-}
-
-fn pc(name: &str) -> Pc {
-    Pc {
-        device_id: format!("{name:A<32}"),
-        hw: format!("{name:B<64}"),
-        serial: format!("SN-{name}"),
-        key: KeyPair::generate_rsa2048().unwrap(),
-        cert: Vec::new(),
-        identity: None,
-        sessions: 0,
-        provider: String::new(),
-        told: Vec::new(),
-    }
-}
-
-fn code(account: &str, code: &str) -> Credential {
-    Credential::UsernameToken { username: account.into(), password: code.into() }
-}
-
-impl House {
-    async fn soap(
-        &self,
-        service: WindowsService,
-        body: Vec<u8>,
-        tls: Option<&[u8]>,
-    ) -> Result<SoapAnswer, Fault> {
-        let request = SoapRequest {
-            service,
-            body,
-            tls_certificate: tls.map(<[u8]>::to_vec),
-            source: Some("192.0.2.1".into()),
-            trace_id: "trace-1".into(),
-        };
-        let reply = self.engine.windows_enrollment(request).await;
-        match client::read(&reply.body).unwrap().1 {
-            SoapAnswer::Fault(fault) => {
-                assert_eq!(reply.status, 500);
-                assert_eq!(fault.trace_id, "trace-1", "the person can tell us which request it was");
-                Err(fault)
-            }
-            answer => {
-                assert_eq!(reply.status, 200);
-                Ok(answer)
-            }
-        }
-    }
-
-    async fn invite_pc(&self, account: Option<&str>) -> String {
-        let permit = self.admin.permit::<may::WriteInvitations>(self.site()).unwrap();
-        let mut wish = wish(account);
-        wish.platform = Platform::Windows;
-        let made = self.engine.create_invitation(&permit, wish).await.unwrap();
-        use secrecy::ExposeSecret as _;
-        made.link.expose_secret().rsplit('/').next().unwrap().to_owned()
-    }
-
-    async fn enrolled_pc(&self, name: &str) -> (Pc, DeviceId) {
-        let mut pc = pc(name);
-        let invitation = self.invite_pc(Some("ann@example.org")).await;
-        pc.enroll(self, &code("ann@example.org", &invitation)).await.unwrap();
-        pc.session(self).await;
-        let id = self.device_id(&pc.serial.clone()).await;
-        (pc, id)
-    }
-
-    async fn state(&self, id: bellwether_model::CommandId) -> CommandState {
-        self.command(id).await.command.state
-    }
-}
-
-impl Pc {
-    fn context(&self) -> Context {
-        let mut context = Context::default();
-        for (name, value) in [
-            ("DeviceType", "CIMClient_Windows"),
-            ("OSVersion", "10.0.26100.2033"),
-            ("OSEdition", "48"),
-            ("EnrollmentType", "Full"),
-            ("DeviceName", "PC-1"),
-            ("Manufacturer", "Example"),
-            ("DeviceModel", "Book 3"),
-            ("DeviceID", &self.device_id),
-            ("HWDevID", &self.hw),
-            ("SerialNumber", &self.serial),
-        ] {
-            context.add(name, value).unwrap();
-        }
-        context
-    }
-
-    async fn policies(&self, house: &House, credential: &Credential) -> Result<(), Fault> {
-        let body = client::get_policies("https://x/", credential).unwrap();
-        house.soap(WindowsService::Policy, body, None).await.map(|_| ())
-    }
-
-    fn request(&self) -> Pkcs10 {
-        Pkcs10::new(csr::build(&self.key, "ignored", None, Wishes::default()).unwrap()).unwrap()
-    }
-
-    async fn token(&mut self, house: &House, credential: &Credential) -> Result<(), Fault> {
-        let body = client::issue(TO, credential, self.request(), self.context()).unwrap();
-        let answer = house.soap(WindowsService::Enrollment, body, None).await?;
-        let SoapAnswer::Token(token) = answer else { panic!("no token") };
-        let Ok(Provisioning::Enrollment(document)) = Provisioning::decode(token.document.expose()) else {
-            panic!("no provisioning document")
-        };
-        self.cert = document.identity.as_der().to_vec();
-        let account = document.account;
-        self.provider = account.provider_id.as_str().to_owned();
-        self.identity = Some(Identity {
-            device_id: self.device_id.clone(),
-            server: account.address,
-            name: account.client.name.clone(),
-            secret: Secret::Md5(secret_md5(&account.client.name, account.client.secret.expose_str(), md5)),
-            nonce: account.client.nonce.expose().to_vec(),
-        });
-        Ok(())
-    }
-
-    async fn enroll(&mut self, house: &House, credential: &Credential) -> Result<(), Fault> {
-        self.policies(house, credential).await?;
-        self.token(house, credential).await
-    }
-
-    async fn send(&self, house: &House, message: &Message) -> (u16, Option<Message>) {
-        let body = writer::write(message).unwrap();
-        self.post(house, body, Some(self.cert.clone())).await
-    }
-
-    async fn post(&self, house: &House, body: Vec<u8>, tls: Option<Vec<u8>>) -> (u16, Option<Message>) {
-        let reply = house
-            .engine
-            .windows_session(SessionRequest {
-                body,
-                content_type: Some(writer::CONTENT_TYPE.into()),
-                tls_certificate: tls,
-                mode: None,
-                signature: None,
-                proxy_certificate: None,
-                source: Some("192.0.2.1".into()),
-            })
-            .await;
-        let message =
-            (!reply.body.is_empty()).then(|| reader::read(&reply.body, &reader::Limits::SESSION).unwrap());
-        (reply.status, message)
-    }
-
-    fn client(&mut self) -> Client {
-        self.sessions += 1;
-        Client::new(self.identity.clone().unwrap(), Habits::default(), self.sessions, md5)
-    }
-
-    async fn session(&mut self, house: &House) -> Vec<(Verb, String)> {
-        self.session_with(house, "user", Vec::new(), &mut |_| None).await
-    }
-
-    /// A whole session; what it was told.
-    async fn session_with(
-        &mut self,
-        house: &House,
-        login: &str,
-        alerts: Vec<Alert>,
-        special: &mut dyn FnMut(&Request) -> Option<Answer>,
-    ) -> Vec<(Verb, String)> {
-        let mut client = self.client();
-        let mut next = Some(client.open(false, login, alerts));
-        let mut told = Vec::new();
-        while let Some(message) = next {
-            let (status, reply) = self.send(house, &message).await;
-            assert_eq!(status, 200);
-            let reply = reply.unwrap();
-            let first = told.len();
-            let challenged = reply.commands.iter().any(
-                |c| matches!(c, bellwether_windows::syncml::Command::Status(s) if s.cmd_ref == "0" && s.code >= 400),
-            );
-            let mut obey = |request: &Request| {
-                let uri = request.items.first().and_then(|item| item.uri()).unwrap_or_default().to_owned();
-                told.push((request.verb, uri.clone()));
-                special(request).unwrap_or_else(|| match request.verb {
-                    Verb::Get if uri.ends_with("SwV") => Answer::value(Format::Chr, "10.0.26100.2033"),
-                    Verb::Get => Answer::status(404),
-                    _ => Answer::status(200),
-                })
-            };
-            next = client.answer(&reply, &mut obey);
-            if challenged {
-                assert_eq!(told.len(), first, "a challenge carries no command");
-            }
-        }
-        self.identity = Some(client.identity.clone());
-        self.told.extend(told.clone());
-        told
-    }
-
-    fn renewal(&self, new: &KeyPair, signer: &KeyPair, cert: &[u8], kind: Renewal) -> Vec<u8> {
-        let request = csr::build(new, "ignored", None, Wishes::default()).unwrap();
-        let signed = cms::sign_attached(&request, cert, signer, &[]).unwrap();
-        client::renew(TO, None, Pkcs7::new(signed).unwrap(), kind, Context::default()).unwrap()
-    }
-}
-
-fn uris(told: &[(Verb, String)]) -> Vec<&str> {
-    told.iter().map(|(_, uri)| uri.as_str()).collect()
-}
-
-fn lock() -> Intent {
-    Intent::Lock { message: None, phone_number: None }
-}
+use bellwether_windows::syncml::client::{Answer, Client, Habits, unenrollment};
+use bellwether_windows::syncml::{Request, Verb, writer};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pc_enrolls_is_asked_and_locked_and_seen() {
@@ -653,4 +427,49 @@ async fn at_18_windows_a_token_of_an_allowed_tenant_enrolls_and_no_other() {
     pc.session(&house).await;
     let shown = house.devices().await;
     assert_eq!(shown[0].enrollment.as_ref().unwrap().account.as_deref(), Some("ann@example.org"));
+}
+
+/// A proxy ends TLS and hands the certificate on; without it the PC is nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_may_come_through_a_proxy_that_is_trusted() {
+    let house = house().await;
+    let (mut pc, id) = house.enrolled_pc("P1").await;
+    let cert = pc.cert.clone();
+    let command = house.send(id, lock()).await.unwrap();
+    pc.proxied = true;
+    let told = pc.session(&house).await;
+    assert_eq!(told, [(Verb::Exec, "./Device/Vendor/MSFT/RemoteLock/Lock".to_owned())]);
+    assert_eq!(house.state(command.id).await, CommandState::Acknowledged);
+    assert_eq!(pc.cert, cert, "the same certificate, by another way");
+}
+
+/// An attempt that was not finished gives its place back, and does not take another's later.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_enrolls_as_many_pcs_as_it_may_and_no_more() {
+    use bellwether_engine::NewEnrollmentAccount;
+    use secrecy::ExposeSecret as _;
+    let house = house().await;
+    let permit = house.admin.permit::<may::WriteInvitations>(house.site()).unwrap();
+    let made = NewEnrollmentAccount {
+        platform: Platform::Windows,
+        name: "kiosks".into(),
+        account: None,
+        cap: 1,
+        expires_in: 30 * DAY,
+        ownership: bellwether_model::Ownership::Company,
+    };
+    let account = house.engine.create_enrollment_account(&permit, made).await.unwrap();
+    let login = code("kiosks", account.password.expose_secret());
+    let (mut slow, mut quick) = (pc("P1"), pc("P2"));
+    slow.enroll(&house, &login).await.unwrap();
+    let refused = quick.enroll(&house, &login).await.unwrap_err();
+    assert_eq!(refused.error_type, Some(ErrorType::DeviceCapReached));
+    assert_eq!(house.audited("device.refused").await, 1);
+    house.later(61 * MINUTE);
+    quick.enroll(&house, &login).await.unwrap();
+    let (status, _) = slow.open(&house).await;
+    assert_eq!(status, 403, "its place was given to another");
+    quick.session(&house).await;
+    assert_eq!(slow.open(&house).await.0, 403);
+    assert_eq!(house.devices().await.len(), 1);
 }

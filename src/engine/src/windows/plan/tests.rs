@@ -162,7 +162,7 @@ fn what_comes_later_is_watched() {
     let rotation = watch(json!({"type": "rotate-secret", "secret": "disk-recovery-key"}));
     assert!(rotation.ends_with("/RotateRecoveryPasswordsStatus"));
     let mut cx = context(ChannelKind::Device);
-    cx.material.package.as_mut().expect("a package").kind = "msix".into();
+    cx.material.package.as_mut().expect("a package").kind = PackageKind::Msix;
     cx.material.package.as_mut().expect("a package").product = "A_b".into();
     let msix = plan(&intent(package.clone()), &cx).expect("a plan");
     assert!(msix.parts[0].watch[0].ends_with("/AppInstallation/A_b/Status"));

@@ -154,6 +154,10 @@ impl Engine {
             else {
                 return Ok(());
             };
+            if commit.answers.iter().any(|(_, answered, _)| *answered == id) {
+                // Several values for one question: the first decides.
+                return Ok(());
+            }
             let outcome = match watch_outcome(&request, &uri, data) {
                 Some(PartOutcome::Acknowledged) => Word::Acknowledged,
                 Some(PartOutcome::Failed) => Word::Failed,

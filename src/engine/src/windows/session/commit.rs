@@ -39,8 +39,7 @@ pub(super) struct Commit {
     pub(super) known_token: Option<Sealed>,
     pub(super) left: bool,
     event: OutboxEvent,
-    sent: OutboxEvent,
-    ended: AuditEntry,
+    ended: (AuditEntry, OutboxEvent),
 }
 
 impl Commit {
@@ -48,13 +47,14 @@ impl Commit {
         let enrollment = proven.enrollment.as_ref().map(|e| e.id);
         let actor = bellwether_model::Actor::Device(enrollment.map(|e| e.to_string()).unwrap_or_default());
         let target = format!("enrollment:{}", enrollment.map(|e| e.to_string()).unwrap_or_default());
-        let nothing = serde_json::json!({});
+        let device = seen.device.as_ref().map(|d| d.id);
+        let ended = serde_json::json!({ "reason": LEFT, "device": device });
         let device_channel = seen.channels.iter().find(|c| c.kind == ChannelKind::Device);
         Ok(Self {
             site: proven.site,
             identity: proven.identity.id,
             now,
-            device: seen.device.as_ref().map(|d| d.id),
+            device,
             enrollment,
             device_channel: device_channel.map(|c| (c.enrollment_id, c.id)),
             woken: seen
@@ -75,16 +75,18 @@ impl Commit {
             push_token: None,
             known_token: device_channel.and_then(|c| c.push_token.clone()),
             left: false,
-            event: audit::event(now, EventKind::CommandChanged, "", &nothing)?,
-            sent: audit::event(now, EventKind::CommandSent, "", &nothing)?,
-            ended: audit::entry(
-                now,
-                &actor,
-                EventKind::EnrollmentEnded,
-                &target,
-                None,
-                Some(serde_json::json!({ "reason": LEFT })),
-            )?,
+            event: audit::event(now, EventKind::CommandChanged, "", &serde_json::json!({}))?,
+            ended: (
+                audit::entry(
+                    now,
+                    &actor,
+                    EventKind::EnrollmentEnded,
+                    &target,
+                    None,
+                    Some(serde_json::json!({ "reason": LEFT })),
+                )?,
+                audit::event(now, EventKind::EnrollmentEnded, &target, &ended)?,
+            ),
         })
     }
 
@@ -193,12 +195,8 @@ impl Commit {
         }
         enrolling::settle_unenroll(tx, &enrollment, self.now, rules)?;
         enrolling::end(tx, enrollment, self.now, LEFT)?;
-        tx.audit_append(&self.ended)?;
-        let mut event = self.sent.clone();
-        event.kind = EventKind::EnrollmentEnded;
-        event.subject = format!("enrollment:{id}");
-        event.data = serde_json::json!({ "reason": LEFT, "device": self.device }).to_string();
-        tx.event_append(&event)?;
+        tx.audit_append(&self.ended.0)?;
+        tx.event_append(&self.ended.1)?;
         Ok(())
     }
 
