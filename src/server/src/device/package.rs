@@ -1,6 +1,7 @@
 //! `/packages/{token}`: what devices fetch (RFC 9110 §14). The token in the path is the right to fetch; a client
-//! certificate, if there is one, must be the device's own (AT-37).
+//! certificate, if there is one in TLS or from a trusted proxy, must be the device's own (AT-37).
 
+use super::windows;
 use crate::edge::Edge;
 use crate::tls::Peer;
 use actix_web::body::{BodySize, BoxBody, MessageBody, SizedStream};
@@ -15,8 +16,11 @@ use std::task::{Context, Poll};
 
 /// GET and HEAD. Every refusal is the same empty 404.
 pub async fn fetch(edge: web::Data<Edge>, req: HttpRequest, token: web::Path<String>) -> HttpResponse {
-    let certificate = req.conn_data::<Peer>().and_then(|peer| peer.certificate_der.as_deref());
-    let file = match edge.engine.package_by_token(&token, certificate).await {
+    let Ok(proxied) = windows::proxied_certificate(&edge, &req) else {
+        return HttpResponse::NotFound().finish();
+    };
+    let own = req.conn_data::<Peer>().and_then(|peer| peer.certificate_der.as_deref());
+    let file = match edge.engine.package_by_token(&token, proxied.as_deref().or(own)).await {
         Ok(Some(file)) => file,
         Ok(None) => return HttpResponse::NotFound().finish(),
         Err(error) => {

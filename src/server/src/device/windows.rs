@@ -21,7 +21,8 @@ use secrecy::SecretString;
 const MAX_SOAP: usize = 1024 * 1024;
 /// What is read from a machine that shows no identity, so that it gets to read the refusal.
 const MAX_ANONYMOUS: usize = 64 * 1024;
-/// The least that a machine with an identity may send: results can be large.
+/// The least that a machine may send that shows an identity, not judged yet: results can be large. Smaller values of
+/// `limits.device_body` are for the other dialects.
 const MIN_SESSION: usize = 16 * 1024 * 1024;
 /// A detached CMS in base64, or a certificate.
 const MAX_HEADER: usize = 16 * 1024;
@@ -104,17 +105,22 @@ struct Identity {
 
 impl Identity {
     fn of(edge: &Edge, req: &HttpRequest) -> Result<Self, StatusCode> {
-        let proxy = match &edge.config.client_certificate_header {
-            Some(name) if edge.is_behind_proxy(req) => {
-                single(req.headers(), name.as_str())?.map(proxy_certificate).transpose()?
-            }
-            _ => None,
-        };
+        let proxy = proxied_certificate(edge, req)?;
         Ok(Self { tls: tls_certificate(req), signature: signature(req.headers())?, proxy })
     }
 
     fn is_none(&self) -> bool {
         self.tls.is_none() && self.signature.is_none() && self.proxy.is_none()
+    }
+}
+
+/// The certificate that a trusted proxy saw and hands on, where one is configured (RFC 9440).
+pub(super) fn proxied_certificate(edge: &Edge, req: &HttpRequest) -> Result<Option<Vec<u8>>, StatusCode> {
+    match &edge.config.client_certificate_header {
+        Some(name) if edge.is_behind_proxy(req) => {
+            single(req.headers(), name.as_str())?.map(proxy_certificate).transpose()
+        }
+        _ => Ok(None),
     }
 }
 

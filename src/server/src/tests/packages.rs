@@ -40,7 +40,10 @@ async fn upload(world: &World, key: &str, name: &str, bytes: Vec<u8>) -> Respons
 }
 
 /// A server that knows two enrolled devices, by what a dialect would have written.
-async fn with_devices(devices: [&tls::Identity; 2]) -> (World, String, [EnrollmentId; 2]) {
+async fn with_devices(
+    devices: [&tls::Identity; 2],
+    settings: &[(&str, &str)],
+) -> (World, String, [EnrollmentId; 2]) {
     let mut world = World::new().await;
     let key = world.key().await;
     let site = world.server.engine.default_site();
@@ -119,7 +122,7 @@ async fn with_devices(devices: [&tls::Identity; 2]) -> (World, String, [Enrollme
         ids.push(enrollment);
     }
     drop(store);
-    let server = serve::start(super::config(world.folder.path(), &[])).await.unwrap();
+    let server = serve::start(super::config(world.folder.path(), settings)).await.unwrap();
     let url = server.public_url.clone();
     (World { server, url, ..world }, key, [ids[0], ids[1]])
 }
@@ -205,12 +208,12 @@ async fn packages_are_uploaded_listed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_37_a_package_is_fetched_whole_and_in_parts() {
+async fn a_package_is_fetched_whole_and_in_parts() {
     let devices = [
         tls::foreign(crate::clock::SystemClock::read().0),
         tls::foreign(crate::clock::SystemClock::read().0),
     ];
-    let (world, key, [mine, _]) = with_devices([&devices[0], &devices[1]]).await;
+    let (world, key, [mine, _]) = with_devices([&devices[0], &devices[1]], &[]).await;
     let bytes = msi(2 * 1024 * 1024 + 345);
     let made: Value = upload(&world, &key, "To\"ol/..", bytes.clone()).await.json().await.unwrap();
     let url = world.at(&format!("/packages/{}", token(&world, &key, &made, mine).await));
@@ -281,10 +284,10 @@ async fn at_37_a_package_is_fetched_whole_and_in_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_37_nobody_else_fetches_a_package() {
+async fn at_37_no_other_certificate_and_no_guess_fetches_a_package() {
     let now = crate::clock::SystemClock::read().0;
     let devices = [tls::foreign(now), tls::foreign(now)];
-    let (world, key, [mine, _]) = with_devices([&devices[0], &devices[1]]).await;
+    let (world, key, [mine, _]) = with_devices([&devices[0], &devices[1]], &[]).await;
     let bytes = msi(5_000);
     let made: Value = upload(&world, &key, "Tool", bytes.clone()).await.json().await.unwrap();
     let token = token(&world, &key, &made, mine).await;
@@ -332,6 +335,29 @@ async fn at_37_nobody_else_fetches_a_package() {
     let (status, body) = over_device_listener(&world, get("GET", &token), Some(&devices[0])).await;
     assert_eq!((status, body.len()), (404, 0), "deleted");
     world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_37_a_proxy_hands_on_whose_certificate_it_saw() {
+    use base64::Engine as _;
+    let now = crate::clock::SystemClock::read().0;
+    let devices = [tls::foreign(now), tls::foreign(now)];
+    let header = ("device.client_certificate_header", "Client-Cert");
+    for (proxies, other) in [("127.0.0.0/8,::1", 404), ("192.0.2.0/24", 200)] {
+        let settings = [header, ("trusted_proxies", proxies)];
+        let (world, key, [mine, _]) = with_devices([&devices[0], &devices[1]], &settings).await;
+        let made: Value = upload(&world, &key, "Tool", msi(50)).await.json().await.unwrap();
+        let token = token(&world, &key, &made, mine).await;
+        for (identity, status) in [(Some(&devices[0]), 200), (Some(&devices[1]), other), (None, other)] {
+            let der = identity.map_or(&b""[..], |identity| &identity.cert);
+            let value = format!(":{}:", base64::engine::general_purpose::STANDARD.encode(der));
+            let request =
+                get("GET", &token).replace("\r\n\r\n", &format!("\r\nClient-Cert: {value}\r\n\r\n"));
+            let (seen, _) = over_device_listener(&world, request, None).await;
+            assert_eq!(seen, status, "{proxies}");
+        }
+        world.server.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

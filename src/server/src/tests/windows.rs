@@ -48,7 +48,7 @@ async fn the_own_certificate_stands_for_the_discovery_names() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_51_too_much_is_refused_in_soap() {
+async fn at_51_packed_bodies_are_refused_in_soap() {
     let world = World::new().await;
     for path in ["Discovery.svc", "Policy.svc", "Enrollment.svc"] {
         let url = world.at(&format!("/EnrollmentServer/{path}?mode=x"));
