@@ -157,6 +157,12 @@ pub(crate) fn device(path: &str) -> String {
     [DEVICE, path].concat()
 }
 
+/// A byte as two upper-case digits.
+fn hex_digits(byte: u8) -> impl Iterator<Item = char> {
+    let digit = |digit: u8| char::from_digit(digit.into(), 16).map(|digit| digit.to_ascii_uppercase());
+    [byte >> 4, byte & 15].into_iter().filter_map(digit)
+}
+
 /// A name as one segment of a LocURI: UTF-8, everything but unreserved characters as `%XX` (MS-MDM 2.2.4.1).
 ///
 /// # Errors
@@ -174,9 +180,7 @@ pub fn segment(field: &'static str, name: &str) -> Result<String, Error> {
             out.push(char::from(byte));
         } else {
             out.push('%');
-            for digit in [byte >> 4, byte & 15] {
-                out.extend(char::from_digit(u32::from(digit), 16).map(|digit| digit.to_ascii_uppercase()));
-            }
+            out.extend(hex_digits(byte));
         }
     }
     Ok(out)

@@ -1,7 +1,7 @@
 //! Wi-Fi, VPN and firewall (WiFi, VPNv2 and Firewall CSPs).
 
 use super::document::Xml;
-use super::{Error, NodeCommand, Scope, Step, device, segment, unusable};
+use super::{Error, NodeCommand, Scope, Step, device, hex_digits, segment, unusable};
 use crate::syncml::Format;
 
 /// A Wi-Fi profile; `xml` is a `WLANProfile` document.
@@ -31,7 +31,7 @@ pub fn wlan_profile(ssid: &str, passphrase: Option<&str>, hidden: bool) -> Resul
     if passphrase.is_some_and(|text| !(8..=63).contains(&text.len()) || !text.bytes().all(is_printable)) {
         return Err(unusable("passphrase", "8 to 63 printable ASCII characters"));
     }
-    let hex: String = ssid.bytes().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(hex_digit).collect();
+    let hex: String = ssid.bytes().flat_map(hex_digits).collect();
     let (authentication, encryption) =
         if passphrase.is_some() { ("WPA2PSK", "AES") } else { ("open", "none") };
     let mut network = vec![Xml::parent("SSID", vec![Xml::text("hex", &hex), Xml::text("name", ssid)])];
@@ -70,10 +70,6 @@ pub fn wlan_profile(ssid: &str, passphrase: Option<&str>, hidden: bool) -> Resul
 
 fn is_printable(byte: u8) -> bool {
     (0x20..0x7F).contains(&byte)
-}
-
-fn hex_digit(digit: u8) -> Option<char> {
-    char::from_digit(digit.into(), 16).map(|digit| digit.to_ascii_uppercase())
 }
 
 fn wifi_node(ssid: &str) -> Result<String, Error> {

@@ -56,16 +56,7 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Message, Error> {
 /// # Errors
 /// As [`read`], except that no header is wanted.
 pub fn read_commands(bytes: &[u8], limits: &Limits) -> Result<Vec<super::Command>, Error> {
-    if bytes.len() > limits.max_bytes {
-        return Err(Error::TooLarge { limit: limits.max_bytes });
-    }
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Error::Empty);
-    }
-    let text = std::str::from_utf8(bytes).map_err(|_| Error::Encoding)?;
-    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-    let mut reader = Reader::from_str(text);
-    reader.config_mut().expand_empty_elements = true;
+    let (text, mut reader) = opened(bytes, limits)?;
     let mut document = Document::new(text, limits);
     document.open.push(Element::new("SyncBody"));
     loop {
@@ -110,7 +101,8 @@ pub(crate) fn check_markup(markup: &str) -> Result<(), Error> {
     }
 }
 
-fn tree(bytes: &[u8], limits: &Limits) -> Result<Element, Error> {
+/// The text within its limit, and a reader at its beginning.
+fn opened<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(&'a str, Reader<&'a [u8]>), Error> {
     if bytes.len() > limits.max_bytes {
         return Err(Error::TooLarge { limit: limits.max_bytes });
     }
@@ -123,6 +115,11 @@ fn tree(bytes: &[u8], limits: &Limits) -> Result<Element, Error> {
     let config = reader.config_mut();
     config.check_end_names = true;
     config.expand_empty_elements = true;
+    Ok((text, reader))
+}
+
+fn tree(bytes: &[u8], limits: &Limits) -> Result<Element, Error> {
+    let (text, mut reader) = opened(bytes, limits)?;
     let mut document = Document::new(text, limits);
     loop {
         let before = reader.buffer_position();

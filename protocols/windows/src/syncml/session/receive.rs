@@ -118,15 +118,16 @@ impl Session {
             self.header = HeaderStatus { code: 200, challenge: None };
             return Ok(());
         };
+        if self.proved {
+            // 212 holds for the session, and from here on the transport alone says who speaks. Native clients send
+            // the credential of the beginning all the same; side by side with another session that digest may be
+            // older than the two nonces that are remembered.
+            self.header = HeaderStatus { code: 212, challenge: None };
+            return Ok(());
+        }
         let verdict = auth::verify(message.header.cred.as_ref(), secret, proof.nonces, proof.md5);
         let scheme = secret.scheme();
         match verdict {
-            // 212 holds for the session; native clients send the credential of its beginning all the same.
-            // Side by side with another session that digest may be older than the two nonces that are remembered.
-            Verdict::Accepted | Verdict::Stale | Verdict::Absent | Verdict::Wrong if self.proved => {
-                self.header = HeaderStatus { code: 212, challenge: None };
-                Ok(())
-            }
             Verdict::Accepted => {
                 self.proved = true;
                 self.challenges = 0;
