@@ -44,7 +44,8 @@ impl Tx<'_> {
         })
     }
 
-    /// Site. Up to 200 parts of a channel that the device accepted and whose outcome is awaited, oldest first.
+    /// Site. Parts that the device accepted and whose outcome is awaited, of the first 200 commands of a channel that
+    /// were sent and are not over, in the queue's order.
     pub fn accepted_parts(&mut self, channel: ChannelId) -> Result<Vec<(Command, Part)>, StoreError> {
         self.in_site("accepted_parts", |conn, site| {
             // Two plain queries, so that the index of pending commands serves (Q15).
@@ -57,19 +58,20 @@ impl Tx<'_> {
                 .limit(200)
                 .select(CommandRow::as_select())
                 .load(conn))?;
+            let ids: Vec<&[u8]> = waiting.iter().map(|command| command.id.as_slice()).collect();
+            let rows: Vec<PartRow> = native!(conn => parts::table
+                .filter(parts::site_id.eq(site))
+                .filter(parts::command_id.eq_any(&ids))
+                .filter(parts::state.eq("accepted"))
+                .order(parts::ordinal)
+                .select(PartRow::as_select())
+                .load(conn))?;
+            let accepted = rows.into_iter().map(PartRow::record).collect::<Result<Vec<Part>, _>>()?;
             let mut found = Vec::new();
             for command in waiting {
-                let rows: Vec<PartRow> = native!(conn => parts::table
-                    .filter(parts::site_id.eq(site))
-                    .filter(parts::command_id.eq(command.id.clone()))
-                    .filter(parts::state.eq("accepted"))
-                    .order(parts::ordinal)
-                    .select(PartRow::as_select())
-                    .load(conn))?;
                 let command = command.record()?;
-                for row in rows {
-                    found.push((command.clone(), row.record()?));
-                }
+                let own = accepted.iter().filter(|part| part.command_id == command.id);
+                found.extend(own.map(|part| (command.clone(), part.clone())));
             }
             Ok(found)
         })
