@@ -465,7 +465,7 @@ pub enum Intent {
     },
     /// Windows: collect diagnostics and upload them.
     CollectDiagnostics {
-        /// Where to PUT the archive (HTTPS); to this server without it.
+        /// Where to PUT the archive (HTTPS). Needed: this server takes no uploads yet.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         upload_url: Option<String>,
     },

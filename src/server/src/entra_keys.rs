@@ -4,10 +4,11 @@
 //! followed and no proxy asked.
 
 use crate::config::{ConfigError, ENTRA_TENANT, EntraConfig};
+use crate::http_answer::{Unread, chain, whole};
+use crate::serve;
 use async_trait::async_trait;
 use bellwether_engine::SigningKeys;
 use reqwest::{Certificate, Client, StatusCode, header, redirect, retry};
-use std::error::Error;
 use std::time::Duration;
 
 /// For everything, from the connection to the last byte.
@@ -41,11 +42,7 @@ impl EntraKeys {
     /// # Errors
     /// [`EntraKeysError`].
     pub fn new(config: &EntraConfig) -> Result<Self, EntraKeysError> {
-        let read = |path: &std::path::PathBuf| {
-            std::fs::read(path)
-                .map_err(|e| ConfigError::File { path: path.display().to_string(), reason: e.to_string() })
-        };
-        let trust = config.trust.as_ref().map(read).transpose()?;
+        let trust = config.trust.as_deref().map(serve::read).transpose()?;
         Self::with_timeout(&config.keys_url, trust.as_deref(), TIMEOUT)
     }
 
@@ -73,33 +70,15 @@ impl SigningKeys for EntraKeys {
         }
         let url = self.url.replace(ENTRA_TENANT, tenant);
         let request = self.client.get(url).header(header::ACCEPT, "application/json");
-        let mut response = request.send().await.map_err(|e| failure(&e))?;
+        let response = request.send().await.map_err(|e| chain(&e))?;
         if response.status() != StatusCode::OK {
             return Err(format!("the address answers with {}", response.status()));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| failure(&e))? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err("the answer is larger than 1 MiB".to_owned());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        whole(response, MAX_ANSWER).await.map_err(|e| match e {
+            Unread::TooLong => "the answer is larger than 1 MiB".to_owned(),
+            Unread::Lost(error) => chain(&error),
+        })
     }
-}
-
-/// An error with its causes; many repeat what they wrap.
-fn failure(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

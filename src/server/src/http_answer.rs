@@ -1,4 +1,4 @@
-//! What the push services' clients have in common: reading answers within bounds.
+//! What the clients of push services and of Entra ID have in common: reading answers within bounds.
 
 use bellwether_model::Timestamp;
 use reqwest::Response;

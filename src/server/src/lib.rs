@@ -14,6 +14,7 @@ mod enroll;
 pub mod entra_keys;
 mod guard;
 mod health;
+mod http_answer;
 mod listen;
 mod logging;
 mod metrics;

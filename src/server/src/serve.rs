@@ -277,7 +277,7 @@ fn wns(settings: &WnsSettings) -> Result<Wns, StartError> {
     })?)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     std::fs::read(path)
         .map_err(|e| ConfigError::File { path: path.display().to_string(), reason: e.to_string() })
 }

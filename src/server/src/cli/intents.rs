@@ -282,9 +282,10 @@ pub enum IntentArgs {
     },
     /// Windows: collect diagnostics.
     CollectDiagnostics {
-        /// Where to PUT the archive; to this server without it.
+        /// File with the HTTPS address where the PC PUTs the archive: often a secret, so not an argument. Needed: this
+        /// server takes no uploads yet.
         #[arg(long)]
-        upload_url: Option<String>,
+        upload_url_file: PathBuf,
     },
     /// Call often for a short while again.
     CallOften,
@@ -428,7 +429,9 @@ impl IntentArgs {
             Self::InstallIdentity { id, file, password_file } => {
                 Intent::InstallIdentity { id, pkcs12: read(&file)?, password: line(&password_file)? }
             }
-            Self::CollectDiagnostics { upload_url } => Intent::CollectDiagnostics { upload_url },
+            Self::CollectDiagnostics { upload_url_file } => {
+                Intent::CollectDiagnostics { upload_url: Some(line(&upload_url_file)?) }
+            }
             Self::CallOften => Intent::CallOften,
             Self::Raw { file } => Intent::Raw { payload: read(&file)? },
         })

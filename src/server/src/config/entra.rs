@@ -45,7 +45,7 @@ impl EntraConfig {
 
 /// Nothing without tenants: a token of Entra ID is good for nobody then.
 pub(super) fn read(read: &Reader<'_>) -> Result<Option<EntraConfig>, ConfigError> {
-    let tenants = list(read, TENANTS);
+    let tenants = read.list(TENANTS);
     if tenants.is_empty() {
         let others = [AUDIENCES, AUTHORITY, KEYS_URL, TRUST];
         return match others.iter().find(|name| is_set(read, name)) {
@@ -58,7 +58,7 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Option<EntraConfig>, ConfigError
     let tenants = tenants.ok_or_else(|| {
         read.wrong(TENANTS, "tenant ids such as 72f988bf-86f1-41af-91ab-2d7cd011db47 are wanted, no names")
     })?;
-    let audiences = list(read, AUDIENCES);
+    let audiences = read.list(AUDIENCES);
     if audiences.is_empty() {
         return Err(ConfigError::Contradiction(format!("{TENANTS} and {AUDIENCES} go together: set both")));
     }
@@ -74,11 +74,6 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Option<EntraConfig>, ConfigError
         return Err(read.wrong(KEYS_URL, "an https URL with {tenant} in its path is wanted"));
     }
     Ok(Some(EntraConfig { tenants, audiences, authority, keys_url, trust: read.path(TRUST) }))
-}
-
-fn list(read: &Reader<'_>, name: &str) -> Vec<String> {
-    let text = read.text(name);
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 fn is_set(read: &Reader<'_>, name: &str) -> bool {

@@ -273,10 +273,8 @@ impl Reader<'_> {
     }
 
     fn names(&self, name: &str) -> Result<Vec<String>, ConfigError> {
-        let text = self.text(name);
-        text.split(',')
-            .map(|part| part.trim().to_ascii_lowercase())
-            .filter(|part| !part.is_empty())
+        let parts = self.list(name).into_iter().map(|part| part.to_ascii_lowercase());
+        parts
             .map(|part| {
                 if is_host_name(&part) {
                     Ok(part)

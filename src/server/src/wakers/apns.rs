@@ -5,8 +5,8 @@
 
 mod answer;
 
-use super::http;
 use crate::clock::SystemClock;
+use crate::http_answer as http;
 use async_trait::async_trait;
 use bellwether_certs::cert::{ders_to_pem, pem_to_ders};
 use bellwether_certs::hash::{hex, sha256};

@@ -1,7 +1,6 @@
 //! Push services: the adapters behind the engine's port [`bellwether_engine::Waker`].
 
 pub mod apns;
-mod http;
 pub mod wns;
 
 pub use apns::{Apns, ApnsConfig, ApnsError};

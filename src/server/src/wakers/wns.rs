@@ -7,8 +7,8 @@ mod answer;
 mod channel;
 mod token;
 
-use super::http;
 use crate::clock::SystemClock;
+use crate::http_answer as http;
 use answer::Answer;
 use async_trait::async_trait;
 use bellwether_engine::{PushIdentity, WakeOutcome, WakeTarget, Waker};

@@ -1,6 +1,6 @@
 //! What an answer of APNs means. The status decides; the reason only names the cause (apple-pitfalls.md §8).
 
-use crate::wakers::http::chain;
+use crate::http_answer::chain;
 use bellwether_engine::WakeOutcome;
 use bellwether_model::Timestamp;
 use reqwest::StatusCode;

@@ -4,7 +4,7 @@
 //! and that is more often a wrong secret or package family name on the server than a fault of the PC. Retiring channels
 //! for it would make the whole fleet deaf until every PC has called again.
 
-use crate::wakers::http::chain;
+use crate::http_answer::chain;
 use bellwether_engine::WakeOutcome;
 use reqwest::StatusCode;
 use serde::Deserialize;

@@ -3,7 +3,7 @@
 
 use super::answer::{self, Fault};
 use crate::clock::SystemClock;
-use crate::wakers::http::{self, Unread};
+use crate::http_answer::{self as http, Unread};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
