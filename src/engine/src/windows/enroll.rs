@@ -373,7 +373,11 @@ impl Engine {
                 client: DmClient {
                     ent_dm_id: identity.id.to_string(),
                     upn: account.upn.clone(),
-                    ent_device_name: context.device_name().map(|name| name.chars().take(63).collect()),
+                    // What XML allows and a document does not, such as U+0085, must not keep a PC out.
+                    ent_device_name: context
+                        .device_name()
+                        .and_then(kept)
+                        .map(|name| name.chars().take(63).collect()),
                     sync_application_version: None,
                     require_message_signing: false,
                     poll: Poll::AFTER_ENROLLMENT,

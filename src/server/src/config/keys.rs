@@ -96,7 +96,7 @@ pub const KEYS: &[Key] = &[
         "trusted_proxies",
         Kind::Networks,
         None,
-        "networks whose X-Forwarded-For is believed; none by default",
+        "networks whose X-Forwarded-For, and device.client_certificate_header if set, are believed; none by default",
     ),
     key(
         "apple.require_client_certificate",

@@ -68,7 +68,7 @@ async fn at_51_packed_bodies_are_refused_in_soap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_need_an_identity_before_anything_is_parsed() {
+async fn at_50_sessions_need_an_identity_before_anything_is_parsed() {
     let world = World::new().await;
     let path = "/ManagementServer/MDM.svc?mode=Maintenance&Platform=WoA";
     // Not on the listener that never asks for a certificate.
