@@ -195,7 +195,19 @@ impl Engine {
                 Ok(())
             })
             .await?;
-        Ok(view(row))
+        // In pieces, so that nobody waits long for the writer. What a crash leaves is swept up like half uploads.
+        loop {
+            let digest = row.sha256.clone();
+            let gone = self
+                .store
+                .write(Scope::Site(permit.site), move |tx| {
+                    tx.package_content_drop(&digest).map_err(Error::from)
+                })
+                .await?;
+            if gone == 0 {
+                return Ok(view(row));
+            }
+        }
     }
 
     /// A package as planning needs it.

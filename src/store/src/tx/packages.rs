@@ -68,30 +68,45 @@ impl Tx<'_> {
         })
     }
 
-    /// Site. The row, its grants, and its content unless another package of the site has the same.
+    /// Site. The row and its grants. Its content is dropped afterwards, by [`Tx::package_content_drop`].
     pub fn package_delete(&mut self, id: PackageId) -> Result<(), StoreError> {
         self.in_site("package_delete", |conn, site| {
-            let target =
-                || packages::table.filter(packages::site_id.eq(site)).filter(packages::id.eq(id.raw()));
-            let sha256: Option<Vec<u8>> = target().select(packages::sha256).get_result(conn).optional()?;
-            let Some(sha256) = sha256 else { return found(0, "package") };
             let grants = package_grants::table
                 .filter(package_grants::site_id.eq(site))
                 .filter(package_grants::package_id.eq(id.raw()));
             diesel::delete(grants).run(conn)?;
-            diesel::delete(target()).run(conn)?;
-            let others: i64 = packages::table
+            let target = packages::table.filter(packages::site_id.eq(site)).filter(packages::id.eq(id.raw()));
+            let gone = diesel::delete(target).run(conn)?;
+            found(gone, "package")
+        })
+    }
+
+    /// Site. Deletes pieces of a content, unless a package of the site has it. How many, at most 64 in one call: a
+    /// piece has up to 1 MiB, and others want to write as well.
+    pub fn package_content_drop(&mut self, sha256: &[u8]) -> Result<i64, StoreError> {
+        self.in_site("package_content_drop", |conn, site| {
+            let owners: i64 = packages::table
                 .filter(packages::site_id.eq(site))
-                .filter(packages::sha256.eq(&sha256))
+                .filter(packages::sha256.eq(sha256))
                 .count()
                 .get_result(conn)?;
-            if others == 0 {
-                let content = package_chunks::table
-                    .filter(package_chunks::site_id.eq(site))
-                    .filter(package_chunks::sha256.eq(&sha256));
-                diesel::delete(content).run(conn)?;
+            if owners > 0 {
+                return Ok(0);
             }
-            Ok(())
+            let content = || {
+                package_chunks::table
+                    .filter(package_chunks::site_id.eq(site))
+                    .filter(package_chunks::sha256.eq(sha256))
+            };
+            let some: Vec<i32> = content()
+                .order(package_chunks::ordinal)
+                .limit(PURGED_CHUNKS)
+                .select(package_chunks::ordinal)
+                .load(conn)?;
+            for ordinal in &some {
+                diesel::delete(content().filter(package_chunks::ordinal.eq(ordinal))).run(conn)?;
+            }
+            Ok(i64::try_from(some.len()).unwrap_or(i64::MAX))
         })
     }
 

@@ -52,9 +52,12 @@ on_every_backend! {
         assert_eq!(by_hash, Some((world.site, grant.clone())));
 
         bed.write(world.site, move |tx| tx.package_delete(one.id));
+        // Another package has the same content.
+        assert_eq!(bed.write(world.site, |tx| tx.package_content_drop(&[7; 32])), 0);
         assert_eq!(bed.read(world.site, |tx| tx.package_chunk(&[7; 32], 0)).as_deref(), Some(&b"abc"[..]));
         assert_eq!(bed.system(move |tx| tx.package_grant_by_hash(&grant.token_hash)), None);
         bed.write(world.site, move |tx| tx.package_delete(two.id));
+        assert_eq!(bed.write(world.site, |tx| tx.package_content_drop(&[7; 32])), 1);
         assert_eq!(bed.read(world.site, |tx| tx.package_chunk(&[7; 32], 0)), None);
         let again = bed.try_write(Scope::Site(world.site), move |tx| tx.package_delete(two.id));
         assert_eq!(again, Err(StoreError::NotFound("package")));
