@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::idempotency::Idempotency;
 use crate::permit::{Caller, Permit, may};
 use crate::vault::{new_uuid, random_below};
-use crate::views::{CommandDetail, CommandView, Listed, PartView, SendOptions};
+use crate::views::{CommandDetail, CommandView, Listed, PartView, SendOptions, next_page};
 use crate::{Engine, audit};
 use crate::{apple, windows};
 use bellwether_model::time::{DAY, HOUR, MINUTE};
@@ -120,8 +120,7 @@ impl Engine {
                 tx.commands(&filter, &Page { after: cursor.clone(), limit }).map_err(Error::from)
             })
             .await?;
-        let next =
-            (rows.len() as i64 == limit).then(|| rows.last().map(|c| c.id.as_bytes().to_vec())).flatten();
+        let next = next_page(&rows, limit, |row| row.id.as_bytes());
         Ok(Listed { items: rows.into_iter().map(view).collect(), next })
     }
 

@@ -3,7 +3,7 @@
 use crate::Engine;
 use crate::error::Error;
 use crate::permit::{Permit, may};
-use crate::views::{ChannelView, DeviceDetail, DeviceView, EnrollmentView, Listed};
+use crate::views::{ChannelView, DeviceDetail, DeviceView, EnrollmentView, Listed, next_page};
 use bellwether_model::{DeviceId, EnrollmentState, Platform};
 use bellwether_store::records::{Device, DeviceFilter, Enrollment, Page};
 use bellwether_store::{Scope, Tx};
@@ -23,9 +23,7 @@ impl Engine {
         self.store
             .read(Scope::Site(permit.site), move |tx| {
                 let rows = tx.devices(&filter, &Page { after: cursor.clone(), limit })?;
-                let next = (rows.len() as i64 == limit)
-                    .then(|| rows.last().map(|(d, _)| d.id.as_bytes().to_vec()))
-                    .flatten();
+                let next = next_page(&rows, limit, |(device, _)| device.id.as_bytes());
                 let items = rows
                     .into_iter()
                     .map(|(device, enrollment)| device_view(tx, device, enrollment))

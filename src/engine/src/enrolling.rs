@@ -4,11 +4,13 @@ use crate::error::Error;
 use crate::permit::{Permit, may};
 use crate::{Engine, audit};
 use bellwether_model::device::{ChallengeState, IdentityState};
+use bellwether_model::intent::InventoryKind;
 use bellwether_model::lifecycle::Outcome;
 use bellwether_model::{
-    Actor, EnrollmentId, EnrollmentState, EventKind, InvitationId, PartState, Platform, Timestamp,
+    Actor, EnrollmentId, EnrollmentState, EventKind, IdentityId, Intent, InvitationId, PartState, Platform,
+    SiteId, Timestamp,
 };
-use bellwether_store::records::{CommandFilter, Enrollment, Identity, Page, QueueRules, Reply};
+use bellwether_store::records::{AuditEntry, CommandFilter, Enrollment, Identity, Page, QueueRules, Reply};
 use bellwether_store::{Scope, Tx};
 
 /// Why an enrollment ended that a newer one of the same device replaced.
@@ -113,6 +115,37 @@ pub(crate) fn replace_identity(
     enrollment.staged_identity_id = None;
     tx.enrollment_update(enrollment)?;
     Ok(())
+}
+
+/// Writes down the certificate of a renewal; the one that goes out, or `None` when the old one is no longer pinned.
+pub(crate) fn record_renewal(
+    tx: &mut Tx<'_>,
+    enrollment: EnrollmentId,
+    old: IdentityId,
+    new: &Identity,
+    entry: &AuditEntry,
+    now: Timestamp,
+) -> Result<Option<Identity>, Error> {
+    // Look again inside the transaction: it may have been revoked or replaced since.
+    let current = tx.enrollment(enrollment)?.ok_or(Error::NotFound("enrollment"))?;
+    let still = tx.identity(old)?.is_some_and(|identity| identity.state == IdentityState::Live);
+    if !still || current.identity_id != old || current.state != EnrollmentState::Active {
+        return Ok(None);
+    }
+    let mut earlier = tx.identities_of_enrollment(enrollment)?;
+    // The same key again: the answer was lost on the way. The same certificate goes out.
+    let same = |i: &&Identity| i.key_hash == new.key_hash && i.state == IdentityState::Issued;
+    if let Some(same) = earlier.iter().find(same) {
+        return Ok(Some(same.clone()));
+    }
+    // Another key while an earlier renewal was never seen: exactly one unused identity.
+    let unused = |i: &&mut Identity| i.state == IdentityState::Issued && i.challenge_id.is_none();
+    for unused in earlier.iter_mut().filter(unused) {
+        revoke(tx, unused, now, "replaced by a later renewal before it was used")?;
+    }
+    tx.identity_insert(new)?;
+    tx.audit_append(entry)?;
+    Ok(Some(new.clone()))
 }
 
 /// The device has finished a new enrollment: the identities of the earlier one, which were good until now in case that
@@ -255,6 +288,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// What a fresh enrollment gets without anybody asking: a first inventory. Not part of the transaction that made
+    /// it: a `TokenUpdate` or a first session is never lost to it.
+    pub(crate) async fn welcome(&self, site: SiteId, enrollment: EnrollmentId) {
+        let intent = Intent::RefreshInventory { kinds: InventoryKind::ALL.to_vec() };
+        if let Err(error) = self.queue_for_enrollment(site, enrollment, intent, None).await {
+            tracing::warn!(%error, %enrollment, "the first inventory was not queued");
+        }
     }
 
     fn enrollment_entry(

@@ -4,7 +4,9 @@ use crate::error::Error;
 use crate::invitations::{clean_account, ensure_person};
 use crate::permit::{Permit, may};
 use crate::vault::new_uuid;
-use crate::views::{CreatedEnrollmentAccount, EnrollmentAccountView, Listed, NewEnrollmentAccount};
+use crate::views::{
+    CreatedEnrollmentAccount, EnrollmentAccountView, Listed, NewEnrollmentAccount, next_page,
+};
 use crate::{Engine, audit};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -91,9 +93,7 @@ impl Engine {
         self.store
             .read(Scope::Site(permit.site), move |tx| {
                 let rows = tx.enrollment_accounts(&Page { after: cursor.clone(), limit })?;
-                let next = (rows.len() as i64 == limit)
-                    .then(|| rows.last().map(|r| r.id.as_bytes().to_vec()))
-                    .flatten();
+                let next = next_page(&rows, limit, |row| row.id.as_bytes());
                 let items = rows.into_iter().map(|row| view(tx, row, now)).collect::<Result<_, _>>()?;
                 Ok(Listed { items, next })
             })

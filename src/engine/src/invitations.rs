@@ -9,7 +9,7 @@ use crate::permit::{Permit, may};
 use crate::setup::TEST_TOPIC;
 use crate::vault::{new_uuid, random_below};
 use crate::views::{
-    CreatedInvitation, EnrollmentFile, InvitationView, Listed, NewInvitation, OpenInvitation,
+    CreatedInvitation, EnrollmentFile, InvitationView, Listed, NewInvitation, OpenInvitation, next_page,
 };
 use crate::{Engine, audit};
 use base64::Engine as _;
@@ -192,9 +192,7 @@ impl Engine {
         self.store
             .read(Scope::Site(permit.site), move |tx| {
                 let rows = tx.invitations(&Page { after: cursor.clone(), limit })?;
-                let next = (rows.len() as i64 == limit)
-                    .then(|| rows.last().map(|r| r.id.as_bytes().to_vec()))
-                    .flatten();
+                let next = next_page(&rows, limit, |row| row.id.as_bytes());
                 let items = rows.into_iter().map(|row| view(tx, row, now)).collect::<Result<_, _>>()?;
                 Ok(Listed { items, next })
             })

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::idempotency::Idempotency;
 use crate::permit::{Caller, Permit, may};
 use crate::vault::new_uuid;
-use crate::views::{JobView, Listed, SendOptions};
+use crate::views::{JobView, Listed, SendOptions, next_page};
 use crate::{Engine, audit};
 use bellwether_model::{Actor, DeviceId, EventKind, Intent, JobId, SiteId};
 use bellwether_store::Scope;
@@ -107,8 +107,7 @@ impl Engine {
                 tx.jobs(&Page { after: cursor.clone(), limit }).map_err(Error::from)
             })
             .await?;
-        let next =
-            (rows.len() as i64 == limit).then(|| rows.last().map(|j| j.id.as_bytes().to_vec())).flatten();
+        let next = next_page(&rows, limit, |row| row.id.as_bytes());
         Ok(Listed { items: rows.into_iter().map(job_view).collect(), next })
     }
 

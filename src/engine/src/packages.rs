@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::permit::{Permit, may};
 use crate::vault::new_uuid;
-use crate::views::{Listed, PackageView};
+use crate::views::{Listed, PackageView, next_page};
 use crate::{Engine, audit};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -152,9 +152,7 @@ impl Engine {
         self.store
             .read(Scope::Site(permit.site), move |tx| {
                 let rows = tx.packages(&Page { after: cursor.clone(), limit })?;
-                let next = (rows.len() as i64 == limit)
-                    .then(|| rows.last().map(|r| r.id.as_bytes().to_vec()))
-                    .flatten();
+                let next = next_page(&rows, limit, |row| row.id.as_bytes());
                 Ok(Listed { items: rows.into_iter().map(view).collect(), next })
             })
             .await

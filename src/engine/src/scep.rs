@@ -192,36 +192,14 @@ impl Engine {
         let mut new = self.make_identity(authority, request, &name, now)?;
         new.enrollment_id = Some(enrollment.id);
         let entry = issued_entry(&new, &Actor::Device(enrollment.id.to_string()), now, source)?;
-        let der = self
+        let issued = self
             .store
             .write(Scope::Site(authority.site), move |tx| {
-                // Look again inside the transaction: it may have been revoked or replaced since.
-                let current = tx.enrollment(enrollment.id)?.ok_or(Error::NotFound("enrollment"))?;
-                let still = tx.identity(old.id)?.is_some_and(|i| i.state == IdentityState::Live);
-                if !still || current.identity_id != old.id || current.state != EnrollmentState::Active {
-                    return Ok(None);
-                }
-                let mut earlier = tx.identities_of_enrollment(enrollment.id)?;
-                // The same key again: the answer was lost on the way. The same certificate goes out.
-                if let Some(same) =
-                    earlier.iter().find(|i| i.key_hash == new.key_hash && i.state == IdentityState::Issued)
-                {
-                    return Ok::<_, Error>(Some(same.certificate.clone()));
-                }
-                // Another key while an earlier renewal was never seen: exactly one unused identity.
-                for unused in earlier
-                    .iter_mut()
-                    .filter(|i| i.state == IdentityState::Issued && i.challenge_id.is_none())
-                {
-                    enrolling::revoke(tx, unused, now, "replaced by a later renewal before it was used")?;
-                }
-                tx.identity_insert(&new)?;
-                tx.audit_append(&entry)?;
-                Ok(Some(new.certificate.clone()))
+                enrolling::record_renewal(tx, enrollment.id, old.id, &new, &entry, now)
             })
             .await?;
-        match der {
-            Some(der) => Ok(der),
+        match issued {
+            Some(identity) => Ok(identity.certificate),
             None => refuse(FailInfo::BadCertId, "the certificate to be renewed is no longer the pinned one"),
         }
     }

@@ -470,6 +470,11 @@ pub struct Listed<T> {
     pub next: Option<Vec<u8>>,
 }
 
+/// Where the page after these rows begins; `None` after the last.
+pub(crate) fn next_page<R>(rows: &[R], limit: i64, key: impl Fn(&R) -> &[u8; 16]) -> Option<Vec<u8>> {
+    (rows.len() as i64 == limit).then(|| rows.last().map(|row| key(row).to_vec())).flatten()
+}
+
 /// What the verifier found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditReport {

@@ -8,7 +8,6 @@ use crate::{Engine, audit, enrolling};
 use bellwether_apple::checkin::{CheckIn, Endpoint, Message, SetBootstrapToken, TokenUpdate};
 use bellwether_apple::command::ReturnToService;
 use bellwether_apple::{Channel as WireChannel, ChannelIds, reply};
-use bellwether_model::intent::InventoryKind;
 use bellwether_model::{
     ChannelId, ChannelKind, EnrollmentId, EnrollmentState, EventKind, Intent, InvitationState, SiteId,
     Timestamp,
@@ -164,15 +163,6 @@ impl Engine {
             self.release_from_setup(site, id).await;
         }
         Ok(AppleReply::empty())
-    }
-
-    /// What a fresh enrollment gets without anybody asking: a first inventory. Not part of the TokenUpdate's
-    /// transaction: a TokenUpdate is never lost to it.
-    pub(crate) async fn welcome(&self, site: SiteId, enrollment: EnrollmentId) {
-        let intent = Intent::RefreshInventory { kinds: InventoryKind::ALL.to_vec() };
-        if let Err(error) = self.queue_for_enrollment(site, enrollment, intent, None).await {
-            tracing::warn!(%error, %enrollment, "the first inventory was not queued");
-        }
     }
 
     /// The word that lets Setup Assistant go on; once, however often it is asked for.

@@ -9,11 +9,10 @@ use crate::error::Error;
 use crate::vault::new_uuid;
 use crate::{Engine, audit, enrolling};
 use bellwether_model::device::IdentityState;
-use bellwether_model::intent::InventoryKind;
 use bellwether_model::time::DAY;
 use bellwether_model::{
-    ChannelId, ChannelKind, DeviceId, EnrollmentId, EnrollmentState, EventKind, Fact, Intent,
-    InvitationState, Ownership, Platform, SiteId, Timestamp,
+    ChannelId, ChannelKind, DeviceId, EnrollmentId, EnrollmentState, EventKind, Fact, InvitationState,
+    Ownership, Platform, Timestamp,
 };
 use bellwether_store::records::{AuditEntry, Channel, Device, Enrollment, Event, Identity, Invitation};
 use bellwether_store::{Scope, Tx};
@@ -87,20 +86,11 @@ impl Engine {
         match decided {
             Decided::Arrived(state) => {
                 if state == EnrollmentState::Active {
-                    self.welcome_pc(site, id).await;
+                    self.welcome(site, id).await;
                 }
                 Ok(())
             }
             Decided::Forbidden(reason) => Err(Refused::Forbidden(reason)),
-        }
-    }
-
-    /// What a fresh enrollment gets without anybody asking.
-    async fn welcome_pc(&self, site: SiteId, enrollment: EnrollmentId) {
-        let kinds = vec![InventoryKind::Device, InventoryKind::Security, InventoryKind::Apps];
-        let intent = Intent::RefreshInventory { kinds };
-        if let Err(error) = self.queue_for_enrollment(site, enrollment, intent, None).await {
-            tracing::warn!(%error, %enrollment, "the first inventory was not queued");
         }
     }
 }

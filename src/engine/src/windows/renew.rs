@@ -128,25 +128,7 @@ impl Engine {
         let issued = self
             .store
             .write(Scope::Site(known.site_id), move |tx| {
-                // Look again inside the transaction: it may have been revoked or replaced since.
-                let current = tx.enrollment(enrollment)?.ok_or(Error::NotFound("enrollment"))?;
-                let still = tx.identity(old.id)?.is_some_and(|i| i.state == IdentityState::Live);
-                if !still || current.identity_id != old.id || current.state != EnrollmentState::Active {
-                    return Ok(None);
-                }
-                let mut earlier = tx.identities_of_enrollment(enrollment)?;
-                // The same key again: the answer was lost on the way. The same certificate goes out.
-                let same =
-                    earlier.iter().find(|i| i.key_hash == new.key_hash && i.state == IdentityState::Issued);
-                if let Some(same) = same {
-                    return Ok::<_, Error>(Some(same.clone()));
-                }
-                for unused in earlier.iter_mut().filter(|i| i.state == IdentityState::Issued) {
-                    enrolling::revoke(tx, unused, now, "replaced by a later renewal before it was used")?;
-                }
-                tx.identity_insert(&new)?;
-                tx.audit_append(&entry)?;
-                Ok(Some(new.clone()))
+                enrolling::record_renewal(tx, enrollment, old.id, &new, &entry, now)
             })
             .await
             .map_err(refused)?;
