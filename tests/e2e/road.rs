@@ -5,7 +5,7 @@ use bellwether_sim::{
     AppleDevice, Behaviour, ErrorItem, Family, ProfileOptions, ScepOptions, Script, Status, User,
 };
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
@@ -262,6 +262,30 @@ async fn the_simulators_own_program_takes_the_road() {
     assert!(run("checkout", &[]).await.unwrap().status.success());
     let shown = house.get("/devices/SIM0000001").await;
     assert_eq!(shown["device"]["enrollment"]["state"], "ended");
+}
+
+/// Figures come from this program: in every mode it has to reach the server that it measures.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_test_loads_this_server() {
+    use secrecy::ExposeSecret as _;
+    let house = House::new().await;
+    for mode in ["idle", "commands", "windows-sessions"] {
+        let mut command = program("bellwether-sim");
+        command
+            .args(["load", "--output", "json", "--mode", mode, "--devices", "2", "--seconds", "1", "--url"])
+            .arg(&house.url)
+            .arg("--ca")
+            .arg(house.config.data_dir.join("tls-ca.pem"))
+            .env("BELLWETHER_API_KEY", house.key.expose_secret());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(output.status.success(), "{mode}: {}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["mode"], mode, "{report:#}");
+        assert_eq!(report["errors"], json!([]), "{report:#}");
+        assert!(report["requests"]["count"].as_u64().unwrap() > 0, "{report:#}");
+    }
+    let devices = house.get("/devices").await;
+    assert_eq!(devices["items"].as_array().unwrap().len(), 6, "{devices:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

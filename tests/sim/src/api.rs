@@ -27,12 +27,13 @@ impl Api {
         Self { http, base: base.trim_end_matches('/').to_owned(), key }
     }
 
-    /// Makes a test-only invitation for a device of a platform, `apple` or `windows`; returns its link.
+    /// Makes a test-only invitation for a device of a platform, `apple` or `windows`; returns its link. It is for an
+    /// account: without one the page of Windows has no button to press.
     ///
     /// # Errors
     /// When the server refuses, or answers without a link.
     pub async fn invite(&self, platform: &str) -> Result<String> {
-        let body = json!({ "platform": platform, "test_only": true });
+        let body = json!({ "platform": platform, "account": "load@example.org", "test_only": true });
         let answer = self.call(Method::POST, "/api/v1/invitations", Some(&body)).await?;
         let link = answer.get("link").and_then(Value::as_str).map(str::to_owned);
         link.ok_or_else(|| Error::Channel("the invitation has no link".to_owned()))
