@@ -5,6 +5,7 @@ use crate::idempotency::Idempotency;
 use crate::permit::{Caller, Permit, may};
 use crate::vault::{new_uuid, random_below};
 use crate::views::{CommandDetail, CommandView, Listed, PartView, SendOptions, next_page};
+use crate::windows::applied::{self, Setting};
 use crate::{Engine, audit};
 use crate::{apple, windows};
 use bellwether_model::time::{DAY, HOUR, MINUTE};
@@ -48,6 +49,13 @@ impl Drop for StoredIntent {
     }
 }
 
+/// A command that is ready for its transaction.
+pub(crate) struct Made {
+    pub command: NewCommand,
+    /// Parts that need not be sent to a PC that has what they set.
+    settings: Vec<(PartId, Setting)>,
+}
+
 /// Where a command goes.
 pub(crate) struct Address {
     device: Device,
@@ -72,11 +80,11 @@ impl Engine {
             format!("{device}\n{}\n{options:?}", serde_json::to_string(&intent).unwrap_or_default());
         let made =
             self.make_command(site, &address, Some(&intent), &intent, &options, &permit.actor, None, now)?;
-        let answer = serde_json::json!({ "id": made.id }).to_string();
+        let answer = serde_json::json!({ "id": made.command.id }).to_string();
         let key = options.idempotency_key.as_deref();
         let once = Idempotency::new(self, site, &permit.actor, key, &request, answer.as_bytes(), now)?;
-        let notes = Notes::new(now, &permit.actor, permit.source.as_deref(), &made, device)?;
-        let id = made.id;
+        let notes = Notes::new(now, &permit.actor, permit.source.as_deref(), &made.command, device)?;
+        let id = made.command.id;
         enum Done {
             New(CommandId),
             Replayed(bellwether_store::records::Idempotent),
@@ -241,8 +249,8 @@ impl Engine {
         let options = SendOptions::default();
         let mut made =
             self.make_command(site, &address, Some(&intent), &intent, &options, &actor, None, now)?;
-        made.coalesce_key = coalesce.or(made.coalesce_key);
-        let notes = Notes::new(now, &actor, None, &made, device)?;
+        made.command.coalesce_key = coalesce.or(made.command.coalesce_key);
+        let notes = Notes::new(now, &actor, None, &made.command, device)?;
         self.store.write(Scope::Site(site), move |tx| enqueue(tx, &made, &notes, now).map(|_| ())).await?;
         self.work.notify_one();
         Ok(())
@@ -359,12 +367,13 @@ impl Engine {
         actor: &Actor,
         job: Option<JobId>,
         now: Timestamp,
-    ) -> Result<NewCommand, Error> {
-        let plan = match address.device.platform {
+    ) -> Result<Made, Error> {
+        let (plan, settings) = match address.device.platform {
             Platform::Apple => {
-                apple::plan(intent, &address.device, &address.enrollment, address.channel.kind)?
+                let plan = apple::plan(intent, &address.device, &address.enrollment, address.channel.kind)?;
+                (plan, Vec::new())
             }
-            Platform::Windows => windows_plan(intent, address)?,
+            Platform::Windows => self.windows_plan(intent, address)?,
             other => return Err(Error::CannotDo(format!("commanding {other} devices is not built yet"))),
         };
         let id = CommandId(new_uuid(now)?);
@@ -380,7 +389,9 @@ impl Engine {
         for request in &plan.requests {
             parts.push((PartId(new_uuid(now)?), request.clone()));
         }
-        Ok(NewCommand {
+        let settings = settings.into_iter().zip(&parts);
+        let settings = settings.filter_map(|(setting, (part, _))| Some((*part, setting?))).collect();
+        let command = NewCommand {
             id,
             enrollment_id: address.enrollment.id,
             channel_id: address.channel.id,
@@ -396,7 +407,37 @@ impl Engine {
             created_at: now,
             created_by: actor.to_string(),
             parts,
-        })
+        };
+        Ok(Made { command, settings })
+    }
+
+    /// Whether a PC can do it, in how many parts, and what they set. Planned again with what the intent needs when it
+    /// is sent.
+    fn windows_plan(
+        &self,
+        intent: &Intent,
+        address: &Address,
+    ) -> Result<(apple::Plan, Vec<Option<Setting>>), Error> {
+        use windows::plan::{Context, placeholder, plan};
+        let build = address.device.os_version.as_deref().and_then(windows::build);
+        let cx = Context {
+            provider: "Bellwether",
+            machine: bellwether_windows::csp::Machine { build, home: false, user_signed_in: true },
+            ownership: address.device.ownership,
+            channel: address.channel.kind,
+            // SCEP and uploads, which this server cannot do yet, are refused here. Whether the package is there and
+            // fits is seen when the PC calls.
+            material: windows::plan::Material { scep: None, upload_url: None, ..placeholder() },
+        };
+        let plan = plan(intent, &cx)?;
+        let settings = match intent {
+            Intent::Configure { force: false, .. } => {
+                plan.parts.iter().map(|part| Setting::of(&self.vault, &part.commands)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let requests = plan.parts.into_iter().map(|part| part.request).collect();
+        Ok((apple::Plan { requests, needs_pin: false, needs_password: plan.needs_password }, settings))
     }
 
     async fn command_view(&self, site: SiteId, id: CommandId) -> Result<CommandView, Error> {
@@ -407,27 +448,6 @@ impl Engine {
             .ok_or(Error::NotFound("command"))?;
         Ok(view(row))
     }
-}
-
-/// Whether a PC can do it, and in how many parts. Planned again with what the intent needs when it is sent.
-fn windows_plan(intent: &Intent, address: &Address) -> Result<apple::Plan, Error> {
-    use windows::plan::{Context, placeholder, plan};
-    let build = address.device.os_version.as_deref().and_then(windows::build);
-    let cx = Context {
-        provider: "Bellwether",
-        machine: bellwether_windows::csp::Machine { build, home: false, user_signed_in: true },
-        ownership: address.device.ownership,
-        channel: address.channel.kind,
-        // SCEP and uploads, which this server cannot do yet, are refused here. Whether the package is there and fits is
-        // seen when the PC calls.
-        material: windows::plan::Material { scep: None, upload_url: None, ..placeholder() },
-    };
-    let plan = plan(intent, &cx)?;
-    Ok(apple::Plan {
-        requests: plan.parts.into_iter().map(|part| part.request).collect(),
-        needs_pin: false,
-        needs_password: plan.needs_password,
-    })
 }
 
 /// What is written beside a new command.
@@ -473,10 +493,11 @@ impl Notes {
 /// when the same thing already waits (Q9).
 pub(crate) fn enqueue(
     tx: &mut Tx<'_>,
-    command: &NewCommand,
+    made: &Made,
     notes: &Notes,
     now: Timestamp,
 ) -> Result<CommandId, Error> {
+    let command = &made.command;
     // Look again: the enrollment may have ended since the plan was made (Q10).
     let enrollment = tx.enrollment(command.enrollment_id)?.ok_or(Error::NotFound("enrollment"))?;
     if enrollment.state != EnrollmentState::Active {
@@ -491,6 +512,13 @@ pub(crate) fn enqueue(
     }
     if id == command.id {
         tx.event_append(&notes.event)?;
+        // What waits before it could still change what the PC has: then it is seen when the PC calls.
+        if !made.settings.is_empty() && tx.pending_count(command.channel_id)? == 1 {
+            let spared = applied::spare(tx, enrollment.id, id, &made.settings, now)?;
+            if spared == command.parts.len() {
+                return Ok(id);
+            }
+        }
     }
     if !enrollment.test_only {
         let due = wake_due(tx, command, now)?;

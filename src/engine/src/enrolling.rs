@@ -87,6 +87,7 @@ pub(crate) fn end(
         tx.channel_update(&channel)?;
     }
     tx.supersede_commands(enrollment.id, now, &format!("the enrollment ended: {why}"), SUPERSEDE_CHUNK)?;
+    tx.applied_settings_forget(enrollment.id)?;
     Ok(enrollment)
 }
 

@@ -179,12 +179,12 @@ impl Engine {
                     Some(job.id),
                     now,
                 )?;
-                command.created_by.clone_from(owner);
+                command.command.created_by.clone_from(owner);
                 Ok::<_, Error>((command, *device))
             };
             match command.await {
                 Ok((command, device)) => {
-                    let notes = Notes::new(now, &actor, None, &command, device)?.silent();
+                    let notes = Notes::new(now, &actor, None, &command.command, device)?.silent();
                     made.push((command, notes));
                 }
                 Err(Error::Store(fault)) => return Err(fault.into()),

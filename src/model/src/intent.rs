@@ -386,6 +386,9 @@ pub enum Intent {
     Configure {
         /// The policies, in order.
         settings: Vec<Setting>,
+        /// Send them also when the machine has confirmed the same before: somebody may have changed them by hand.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
     },
     /// Windows: bring an ADMX file, whose policies can then be set with `configure`.
     IngestAdmx {

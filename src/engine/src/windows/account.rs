@@ -1,6 +1,7 @@
 //! What is kept for a PC between two requests: its OMA-DM account, and its open sessions. All of it sealed.
 
 use super::Refused;
+use super::applied::Setting;
 use crate::Engine;
 use crate::error::Error;
 use bellwether_model::{ChannelId, IdentityId, SiteId, Timestamp};
@@ -96,6 +97,9 @@ pub(super) struct Going {
     pub verbs: Vec<(Vec<u16>, Verb)>,
     pub statuses: Vec<Answered>,
     pub results: Vec<(String, String)>,
+    /// What the PC has when it confirms the part.
+    #[serde(default)]
+    pub setting: Option<Setting>,
 }
 
 /// A status of one command of a part.

@@ -1,6 +1,7 @@
 //! From a waiting part to the commands that go out, frozen from the first hand-over on.
 
 use super::account::{Account, Going};
+use super::applied::Setting;
 use super::judge::verbs_by_path;
 use super::plan::{Context, Material, PackageInfo, plan};
 use crate::Engine;
@@ -40,6 +41,15 @@ pub(super) struct Prepared {
     pub sealed: Option<Sealed>,
     /// Inserted with the first hand-over.
     pub grant: Option<bellwether_store::records::PackageGrant>,
+    /// It need not be sent to a PC that has what it sets.
+    spares: bool,
+}
+
+impl Prepared {
+    /// What the PC must have for the part not to be sent.
+    pub(super) fn unless_set(&self) -> Option<&Setting> {
+        self.going.setting.as_ref().filter(|_| self.spares)
+    }
 }
 
 impl Engine {
@@ -52,10 +62,10 @@ impl Engine {
         candidate: &Candidate,
     ) -> Result<Option<Prepared>, Error> {
         let made = match &candidate.part.wire {
-            Some(wire) => self.frozen(pc.site, candidate, wire).map(|wire| (wire, None)),
+            Some(wire) => self.frozen(pc.site, candidate, wire).map(|wire| (wire, None, false)),
             None => self.planned(pc, kind, candidate).await,
         };
-        let (wire, grant) = match made {
+        let (wire, grant, spares) = match made {
             Ok(made) => made,
             Err(Error::CannotDo(reason) | Error::Invalid(reason)) => {
                 self.drop_part(pc.site, candidate, &reason).await?;
@@ -94,8 +104,9 @@ impl Engine {
             verbs,
             statuses: Vec::new(),
             results: Vec::new(),
+            setting: Setting::of(&self.vault, &commands),
         };
-        Ok(Some(Prepared { commands, going, sealed, grant }))
+        Ok(Some(Prepared { commands, going, sealed, grant, spares }))
     }
 
     /// The nodes that tell how a part that was accepted goes on.
@@ -118,7 +129,7 @@ impl Engine {
         pc: &Pc<'_>,
         kind: ChannelKind,
         candidate: &Candidate,
-    ) -> Result<(Wire, Option<bellwether_store::records::PackageGrant>), Error> {
+    ) -> Result<(Wire, Option<bellwether_store::records::PackageGrant>, bool), Error> {
         let (stored, intent) = self.open_intent(pc.site, &candidate.command).await?;
         let (package, grant) = self.package_for(pc, &intent).await?;
         let material = Material {
@@ -143,7 +154,9 @@ impl Engine {
             .nth(index)
             .ok_or_else(|| Error::Internal("a part that the plan does not have".into()))?;
         let syncml = syncml_of(part.commands)?;
-        Ok((Wire { syncml, request: part.request, awaits: part.awaits, watch: part.watch }, grant))
+        let spares = matches!(intent, Intent::Configure { force: false, .. });
+        let wire = Wire { syncml, request: part.request, awaits: part.awaits, watch: part.watch };
+        Ok((wire, grant, spares))
     }
 
     /// The package of an intent with an address that is made for this PC.

@@ -4,6 +4,7 @@
 //! The order is the house's main road: prove the identity, decode, then one transaction, then the answer.
 
 mod account;
+pub(crate) mod applied;
 mod arrive;
 mod credential;
 mod dispatch;

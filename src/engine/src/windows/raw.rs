@@ -64,7 +64,7 @@ fn ends_management(request: &Request) -> bool {
 }
 
 /// The names of a LocURI in lower case, with escapes undone as often as somebody may have escaped them.
-fn segments(uri: &str) -> Vec<String> {
+pub(super) fn segments(uri: &str) -> Vec<String> {
     let mut text = uri.to_owned();
     for _ in 0..4 {
         let decoded = percent_decode(&text);

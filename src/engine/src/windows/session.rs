@@ -5,6 +5,7 @@ mod commit;
 
 use self::commit::Commit;
 use super::account::{ACCOUNT, Account, Going, Open, Read, session_key};
+use super::applied::{Setting, written};
 use super::dispatch::{Pc, Prepared};
 use super::identify::Proven;
 use super::{Refused, SessionReply, SessionRequest};
@@ -13,7 +14,9 @@ use crate::{Engine, audit, enrolling};
 use bellwether_certs::hash::{md5, random_bytes};
 use bellwether_model::device::IdentityState;
 use bellwether_model::time::{DAY, HOUR, MINUTE};
-use bellwether_model::{ChannelId, ChannelKind, EnrollmentState, EventKind, Guarantee, SiteId};
+use bellwether_model::{
+    ChannelId, ChannelKind, CommandId, EnrollmentState, EventKind, Guarantee, PartId, SiteId,
+};
 use bellwether_store::records::{Candidate, Channel, Device, Peek, ProtocolState, Sealed};
 use bellwether_store::{Scope, StoreError};
 use bellwether_windows::csp;
@@ -309,6 +312,8 @@ impl Engine {
         let kind = (open.session.login(), open.mode.clone());
         let beside: Vec<&Open> =
             others.iter().filter(|other| (other.session.login(), other.mode.clone()) != kind).collect();
+        let mut applied: Option<Vec<(String, Vec<u8>)>> = None;
+        let mut spared: BTreeMap<CommandId, Vec<(PartId, Setting)>> = BTreeMap::new();
         for channel in &seen.channels {
             if channel.kind == ChannelKind::User && !user_signed_in {
                 continue;
@@ -336,8 +341,24 @@ impl Engine {
                 let Some(prepared) = self.prepared(&pc, channel.kind, &candidate).await? else {
                     return Ok(None);
                 };
+                if let Some(setting) = prepared.unless_set() {
+                    if applied.is_none() {
+                        applied = Some(self.applied(pc.site, pc.enrollment.id).await?);
+                    }
+                    if applied.as_ref().is_some_and(|applied| setting.is_among(applied))
+                        && !offers.queued.iter().any(|earlier| setting.is_touched_by(&earlier.written))
+                    {
+                        let parts = spared.entry(candidate.command.id).or_default();
+                        parts.push((candidate.part.id, setting.clone()));
+                        continue;
+                    }
+                }
                 offers.push(channel.id, candidate, prepared, on_its_way);
             }
+        }
+        if !spared.is_empty() {
+            self.spare(pc.site, pc.enrollment.id, spared).await?;
+            return Ok(None);
         }
         Ok(Some(offers))
     }
@@ -390,6 +411,7 @@ impl Engine {
                         verbs: Vec::new(),
                         statuses: Vec::new(),
                         results: Vec::new(),
+                        setting: None,
                     },
                 );
                 offers.all.push(Offer { part: name, commands });
@@ -476,15 +498,17 @@ struct Queued {
     going: Going,
     sealed: Option<Sealed>,
     grant: Option<bellwether_store::records::PackageGrant>,
+    written: Vec<String>,
     /// The next piece of an object: it is handed over already.
     on_its_way: bool,
 }
 
 impl Offers {
     fn push(&mut self, channel: ChannelId, candidate: Candidate, prepared: Prepared, on_its_way: bool) {
-        self.all.push(Offer { part: candidate.part.id.to_string(), commands: prepared.commands });
-        let Prepared { going, sealed, grant, .. } = prepared;
-        self.queued.push(Queued { channel, candidate, going, sealed, grant, on_its_way });
+        let Prepared { commands, going, sealed, grant, .. } = prepared;
+        let written = written(&commands);
+        self.all.push(Offer { part: candidate.part.id.to_string(), commands });
+        self.queued.push(Queued { channel, candidate, going, sealed, grant, written, on_its_way });
     }
 
     fn candidate(&self, part: &str) -> Option<&Candidate> {
@@ -511,7 +535,7 @@ impl Offers {
                 continue;
             }
             open.parts.insert(name, queued.going);
-            commit.hand(queued.channel, queued.candidate, queued.sealed, queued.grant)?;
+            commit.hand(queued.channel, queued.candidate, queued.sealed, queued.grant, queued.written)?;
         }
         Ok(())
     }

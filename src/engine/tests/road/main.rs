@@ -17,3 +17,4 @@ mod review_trust;
 mod review_wakes;
 mod support;
 mod windows;
+mod windows_settings;

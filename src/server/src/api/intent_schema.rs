@@ -95,7 +95,11 @@ fn variants() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             json!({ "action": words(DefenderAction::ALL.iter().map(|w| w.as_str())) }),
             vec!["action"],
         ),
-        ("configure", json!({ "settings": { "type": "array", "items": setting() } }), vec!["settings"]),
+        (
+            "configure",
+            json!({ "settings": { "type": "array", "items": setting() }, "force": { "type": "boolean" } }),
+            vec!["settings"],
+        ),
         (
             "ingest-admx",
             json!({ "app": text(), "file_id": text(), "admx": text() }),

@@ -155,6 +155,9 @@ pub enum IntentArgs {
         /// A JSON list of {"area", "name", "value"}, as in the API.
         #[arg(long)]
         file: PathBuf,
+        /// Send them also when the PC has confirmed the same before.
+        #[arg(long)]
+        force: bool,
     },
     /// Windows: bring an ADMX file.
     IngestAdmx {
@@ -375,12 +378,12 @@ impl IntentArgs {
             Self::RenewIdentity => Intent::RenewIdentity,
             Self::Unenroll => Intent::Unenroll,
             Self::Defender { action } => Intent::Defender { action },
-            Self::Configure { file } => {
+            Self::Configure { file, force } => {
                 let settings = serde_json::from_slice(&read(&file)?).map_err(|e| IntentError::Settings {
                     path: file.display().to_string(),
                     reason: e.to_string(),
                 })?;
-                Intent::Configure { settings }
+                Intent::Configure { settings, force }
             }
             Self::IngestAdmx { app, id, file } => {
                 let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());

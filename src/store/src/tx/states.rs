@@ -281,21 +281,16 @@ impl Tx<'_> {
         })
     }
 
-    /// Site. `digest` is `None` when it is not known any more what the device has.
+    /// Site. What the device has of this setting now, by its own word.
     pub fn applied_setting_put(
         &mut self,
         enrollment: EnrollmentId,
         setting: &str,
-        digest: Option<&[u8]>,
+        digest: &[u8],
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.in_site("applied_setting_put", |conn, site| {
-            let target = applied_settings::table
-                .filter(applied_settings::site_id.eq(site))
-                .filter(applied_settings::enrollment_id.eq(enrollment.raw()))
-                .filter(applied_settings::setting.eq(setting));
-            diesel::delete(target).run(conn)?;
-            let Some(digest) = digest else { return Ok(()) };
+            diesel::delete(applied(site.to_vec(), enrollment.raw(), setting)).run(conn)?;
             diesel::insert_into(applied_settings::table)
                 .values((
                     applied_settings::site_id.eq(site),
@@ -308,4 +303,36 @@ impl Tx<'_> {
             Ok(())
         })
     }
+
+    /// Site. It is not known any more what the device has of this setting.
+    pub fn applied_setting_forget(
+        &mut self,
+        enrollment: EnrollmentId,
+        setting: &str,
+    ) -> Result<(), StoreError> {
+        self.in_site("applied_setting_forget", |conn, site| {
+            diesel::delete(applied(site.to_vec(), enrollment.raw(), setting)).run(conn)?;
+            Ok(())
+        })
+    }
+
+    /// Site. It is not known any more what the device has of any setting.
+    pub fn applied_settings_forget(&mut self, enrollment: EnrollmentId) -> Result<(), StoreError> {
+        self.in_site("applied_settings_forget", |conn, site| {
+            let target = applied_settings::table
+                .filter(applied_settings::site_id.eq(site))
+                .filter(applied_settings::enrollment_id.eq(enrollment.raw()));
+            diesel::delete(target).run(conn)?;
+            Ok(())
+        })
+    }
+}
+
+/// One row.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn applied<'a>(site: Vec<u8>, enrollment: Vec<u8>, setting: &'a str) -> _ {
+    applied_settings::table
+        .filter(applied_settings::site_id.eq(site))
+        .filter(applied_settings::enrollment_id.eq(enrollment))
+        .filter(applied_settings::setting.eq(setting))
 }

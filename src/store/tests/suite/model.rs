@@ -32,6 +32,8 @@ enum Step {
         outcome: usize,
     },
     Cancel(usize),
+    /// The device has what a part would bring.
+    Spare(usize),
     Release(usize),
     Wait(i64),
     Expire,
@@ -46,6 +48,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => prop::option::weighted(0.7, 0..4_usize).prop_map(|answer| Step::Poll { answer }),
         2 => (any::<usize>(), 0..4_usize).prop_map(|(which, outcome)| Step::Stray { which, outcome }),
         2 => any::<usize>().prop_map(Step::Cancel),
+        1 => any::<usize>().prop_map(Step::Spare),
         1 => any::<usize>().prop_map(Step::Release),
         4 => (1..90_000_i64).prop_map(Step::Wait),
         2 => Just(Step::Expire),
@@ -193,6 +196,17 @@ impl Model {
         verdict
     }
 
+    fn spare(&mut self, part: PartId) -> bool {
+        let Some((ci, pi)) = self.find(part) else { return false };
+        let held = self.commands[ci].held;
+        let p = &mut self.commands[ci].parts[pi];
+        let waits = p.state == PartState::Queued && !held;
+        if waits {
+            p.state = PartState::Acknowledged;
+        }
+        waits
+    }
+
     fn find(&self, part: PartId) -> Option<(usize, usize)> {
         self.commands
             .iter()
@@ -336,6 +350,17 @@ fn history(bed: &mut Bed, steps: &[Step]) {
                             model.end(ci, PartState::Cancelled);
                         }
                     }
+                }
+            }
+            Step::Spare(which) => {
+                let all: Vec<(CommandId, PartId)> =
+                    model.commands.iter().flat_map(|c| c.parts.iter().map(|p| (c.id, p.id))).collect();
+                if let Some((command, part)) =
+                    which.checked_rem(all.len()).and_then(|at| all.get(at)).copied()
+                {
+                    let (spared, _) =
+                        bed.write(world.site, move |tx| tx.parts_spare(command, &[part], now, "it has it"));
+                    assert_eq!(spared == 1, model.spare(part));
                 }
             }
             Step::Release(which) => {

@@ -114,6 +114,32 @@ on_every_backend! {
         assert_eq!(cancel(one.id), Cancelled::AlreadySent(CommandState::NotNow));
     }
 
+    fn what_the_device_has_need_not_be_sent(bed: &mut Bed) {
+        let world = World::new(bed);
+        let mut command = world.command();
+        command.parts.push((id(), "Second".into()));
+        let (one, two) = (command.parts[0].0, command.parts[1].0);
+        let other = world.command();
+        world.insert(bed, &command);
+        world.insert(bed, &other);
+        let spare = |command, part, now| {
+            bed.write(world.site, move |tx| tx.parts_spare(command, &[part], now, "it has it"))
+        };
+        assert_eq!(spare(other.id, one, at(1)).0, 0, "a part of another command");
+        let (rows, now) = spare(command.id, one, at(1));
+        assert_eq!((rows, now.map(|c| c.state)), (1, Some(CommandState::Queued)));
+        assert_eq!(world.poll(bed, at(2)), Some(two), "the rest is sent");
+        assert_eq!(spare(command.id, two, at(3)).0, 0, "it was handed over: only the device's word counts");
+        world.answer(bed, two, Outcome::Acknowledged, at(4));
+        assert_eq!(world.get(bed, &command).state, CommandState::Acknowledged);
+        let (rows, now) = spare(other.id, first(&other), at(5));
+        let now = now.expect("there");
+        assert_eq!((rows, now.state, now.finished_at), (1, CommandState::Acknowledged, Some(at(5))));
+        assert_eq!((now.first_sent_at, world.part(bed, first(&other)).sends), (None, 0));
+        assert_eq!(bed.read(world.site, |tx| tx.pending_count(world.channel)), 0);
+        assert_eq!(spare(id(), two, at(6)), (0, None));
+    }
+
     fn q13_all_or_nothing(bed: &mut Bed) {
         let world = World::new(bed);
         let (command, entry, event) = (world.command(), audit_entry(), event());

@@ -41,6 +41,25 @@ on_every_backend! {
         assert_eq!(bed.read(world.site, |tx| tx.people(&Page { after: None, limit: 5 })).len(), 1);
     }
 
+    fn what_a_device_confirmed_is_remembered_for_its_enrollment(bed: &mut Bed) {
+        let (world, other) = (World::new(bed), World::new(bed));
+        let enrollment = world.enrollment;
+        let put = |setting: &'static str, digest: u8| {
+            bed.write(world.site, move |tx| tx.applied_setting_put(enrollment, setting, &[digest], T0));
+        };
+        put("b", 1);
+        put("a", 2);
+        put("a", 3);
+        let kept = || bed.read(world.site, |tx| tx.applied_settings(enrollment));
+        assert_eq!(kept(), [("a".to_owned(), vec![3]), ("b".to_owned(), vec![1])]);
+        assert_eq!(bed.read(other.site, |tx| tx.applied_settings(enrollment)), []);
+        bed.write(other.site, move |tx| tx.applied_settings_forget(enrollment));
+        bed.write(world.site, move |tx| tx.applied_setting_forget(enrollment, "b"));
+        assert_eq!(kept(), [("a".to_owned(), vec![3])]);
+        bed.write(world.site, move |tx| tx.applied_settings_forget(enrollment));
+        assert_eq!(kept(), []);
+    }
+
     fn identities_are_known_by_their_fingerprint(bed: &mut Bed) {
         let world = World::new(bed);
         let mut identity = bed.read(world.site, |tx| tx.identity(world.identity)).expect("there");

@@ -16,7 +16,7 @@ const DOCUMENT: Limits =
 pub(super) fn parts(intent: &Intent, scope: Scope, cx: &Context<'_>) -> Result<Vec<Draft>, Error> {
     Ok(match intent {
         Intent::OsUpdate { version } => vec![part(os_update(version.as_deref(), cx)?)],
-        Intent::Configure { settings } => {
+        Intent::Configure { settings, .. } => {
             if settings.is_empty() || settings.len() > MAX_SETTINGS {
                 return Err(Error::Invalid(format!("settings are 1 to {MAX_SETTINGS} policies")));
             }

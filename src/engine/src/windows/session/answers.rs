@@ -133,6 +133,9 @@ impl Engine {
             .then(|| self.vault.seal(commit.site, "part", id.as_bytes(), "answer", whole.as_bytes()))
             .transpose()?;
         let error = (outcome == Word::Failed).then(|| serde_json::json!({ "steps": steps }).to_string());
+        if outcome == Word::Acknowledged {
+            commit.confirmed.extend(going.setting.map(|setting| (id, setting)));
+        }
         commit.answers.push((going.channel, id, Reply { outcome, answer, error }));
         Ok(())
     }

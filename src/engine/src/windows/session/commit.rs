@@ -4,6 +4,7 @@ use super::{FORGOTTEN, LEFT, SESSIONS, Seen, Stopped};
 use crate::error::Error;
 use crate::vault::new_uuid;
 use crate::windows::account::{ACCOUNT, forget_sessions};
+use crate::windows::applied::{self, Setting};
 use crate::windows::facts::facts;
 use crate::windows::identify::Proven;
 use crate::{audit, enrolling};
@@ -30,7 +31,11 @@ pub(super) struct Commit {
     pub(super) session: (String, Sealed, Option<i64>),
     sessions: Vec<(String, Timestamp)>,
     pub(super) answers: Vec<(ChannelId, PartId, Reply)>,
+    /// What the PC has if the answer to the part counts.
+    pub(super) confirmed: Vec<(PartId, Setting)>,
     facts: Vec<Fact>,
+    /// The nodes that are written to by what is handed over.
+    written: Vec<String>,
     handed: Vec<Handed>,
     firsts: Vec<(PartId, OutboxEvent)>,
     grants: Vec<bellwether_store::records::PackageGrant>,
@@ -67,7 +72,9 @@ impl Commit {
             session: (String::new(), Vec::new(), None),
             sessions: seen.states.iter().map(|row| (row.key.clone(), row.touched_at)).collect(),
             answers: Vec::new(),
+            confirmed: Vec::new(),
             facts: Vec::new(),
+            written: Vec::new(),
             handed: Vec::new(),
             firsts: Vec::new(),
             grants: Vec::new(),
@@ -102,8 +109,10 @@ impl Commit {
         candidate: Candidate,
         sealed: Option<Sealed>,
         grant: Option<bellwether_store::records::PackageGrant>,
+        written: Vec<String>,
     ) -> Result<(), Error> {
         let part = candidate.part.id;
+        self.written.extend(written);
         if sealed.is_some() {
             let mut event = audit::event(self.now, EventKind::CommandSent, "", &serde_json::json!({}))?;
             event.subject = format!("command:{}", candidate.command.id);
@@ -141,6 +150,9 @@ impl Commit {
         for (channel, part, reply) in &self.answers {
             let answered = tx.answer(*channel, *part, reply, self.now, rules)?;
             self.note_answer(tx, *part, reply, &answered)?;
+            if answered.verdict == AnswerVerdict::Applied {
+                self.confirm(tx, *part)?;
+            }
         }
         if let Some(device) = self.device
             && !self.facts.is_empty()
@@ -180,8 +192,21 @@ impl Commit {
                 return Err(Stopped::Moved);
             }
         }
+        if let Some(enrollment) = self.enrollment
+            && !self.written.is_empty()
+        {
+            applied::forget(tx, enrollment, &self.written)?;
+        }
         for (_, event) in &self.firsts {
             tx.event_append(event)?;
+        }
+        Ok(())
+    }
+
+    fn confirm(&self, tx: &mut Tx<'_>, part: PartId) -> Result<(), Stopped> {
+        let Some(enrollment) = self.enrollment else { return Ok(()) };
+        for (_, setting) in self.confirmed.iter().filter(|(id, _)| *id == part) {
+            applied::confirm(tx, enrollment, setting, self.now)?;
         }
         Ok(())
     }

@@ -4,10 +4,10 @@ use super::{CommandRow, close_if_done, command_row, settle};
 use crate::StoreError;
 use crate::backend::{Conn, Run as _};
 use crate::cell::Cell;
-use crate::records::Cancelled;
+use crate::records::{Cancelled, Command};
 use crate::schema::{channels, commands, deliveries, delivery_parts, parts};
 use crate::tx::Tx;
-use bellwether_model::{CommandId, CommandState, EnrollmentId, PartState, SiteId, Timestamp};
+use bellwether_model::{CommandId, CommandState, EnrollmentId, PartId, PartState, SiteId, Timestamp};
 use diesel::prelude::*;
 
 impl Tx<'_> {
@@ -39,6 +39,40 @@ impl Tx<'_> {
             }
             end(conn, site, &mut command, PartState::Cancelled, note, now)?;
             Ok(true)
+        })
+    }
+
+    /// Site. Parts of a command that wait and were never handed over need not be: the device confirmed the same before.
+    /// They count as acknowledged. How many waited, and the command as it stands then; what is held stays held.
+    pub fn parts_spare(
+        &mut self,
+        id: CommandId,
+        spared: &[PartId],
+        now: Timestamp,
+        note: &str,
+    ) -> Result<(usize, Option<Command>), StoreError> {
+        self.in_site("parts_spare", |conn, site| {
+            let Some(mut command) = command_row(conn, site, &id.raw())? else { return Ok((0, None)) };
+            let before = CommandState::cooked(command.state.clone())?;
+            let mut rows = 0;
+            if before != CommandState::Held {
+                // By key, one by one: an id list of any length would be another statement each time.
+                for part in spared {
+                    let target = parts::table
+                        .filter(parts::site_id.eq(site))
+                        .filter(parts::id.eq(part.raw()))
+                        .filter(parts::command_id.eq(id.raw()))
+                        .filter(parts::state.eq(PartState::Queued.raw()));
+                    let done = PartState::Acknowledged.raw();
+                    rows += diesel::update(target)
+                        .set((parts::state.eq(done), parts::finished_at.eq(now.0)))
+                        .run(conn)?;
+                }
+            }
+            if rows > 0 {
+                settle(conn, site, &mut command, before, Some(note), now)?;
+            }
+            Ok((rows, Some(command.record()?)))
         })
     }
 

@@ -87,7 +87,11 @@ fn settle(
     note: Option<&str>,
     now: Timestamp,
 ) -> Result<CommandState, StoreError> {
-    let state = command_state(&part_states(conn, site, &command.id)?).unwrap_or(fallback);
+    let mut state = command_state(&part_states(conn, site, &command.id)?).unwrap_or(fallback);
+    if state == CommandState::Sent && command.first_sent_at.is_none() {
+        // Parts that are done need not have been sent ([`Tx::parts_spare`](crate::Tx::parts_spare)).
+        state = CommandState::Queued;
+    }
     let over = state.is_terminal();
     let lane = Lane::cooked(command.lane.clone())?;
     let target = commands::table.filter(commands::site_id.eq(site)).filter(commands::id.eq(&command.id));
