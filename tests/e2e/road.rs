@@ -269,10 +269,13 @@ async fn the_simulators_own_program_takes_the_road() {
 async fn the_load_test_loads_this_server() {
     use secrecy::ExposeSecret as _;
     let house = House::new().await;
-    for mode in ["idle", "commands", "windows-sessions"] {
+    for (mode, connections) in
+        [("idle", "keep"), ("commands", "keep"), ("windows-sessions", "full"), ("windows-sessions", "resume")]
+    {
         let mut command = program("bellwether-sim");
         command
-            .args(["load", "--output", "json", "--mode", mode, "--devices", "2", "--seconds", "1", "--url"])
+            .args(["load", "--output", "json", "--mode", mode, "--devices", "2", "--seconds", "1"])
+            .args(["--connections", connections, "--url"])
             .arg(&house.url)
             .arg("--ca")
             .arg(house.config.data_dir.join("tls-ca.pem"))
@@ -283,9 +286,41 @@ async fn the_load_test_loads_this_server() {
         assert_eq!(report["mode"], mode, "{report:#}");
         assert_eq!(report["errors"], json!([]), "{report:#}");
         assert!(report["requests"]["count"].as_u64().unwrap() > 0, "{report:#}");
+        if connections == "resume" {
+            // Each of the two machines has one first handshake; all others resume.
+            let shakes = |key: &str| report["sessions"][key].as_u64().unwrap();
+            assert_eq!(shakes("resumed") + 2, shakes("handshakes"), "{report:#}");
+            assert!(shakes("resumed") > 0, "{report:#}");
+        }
     }
     let devices = house.get("/devices").await;
-    assert_eq!(devices["items"].as_array().unwrap().len(), 6, "{devices:#}");
+    assert_eq!(devices["items"].as_array().unwrap().len(), 8, "{devices:#}");
+}
+
+/// The program that says what unchanged settings cost: it must have seen them arrive, and then none.
+#[tokio::test(flavor = "multi_thread")]
+async fn unchanged_settings_are_not_sent_to_a_fleet() {
+    use secrecy::ExposeSecret as _;
+    let house = House::new().await;
+    let mut command = program("bellwether-sim");
+    command
+        .args(["load", "--output", "json", "--mode", "windows-settings", "--devices", "3", "--url"])
+        .arg(&house.url)
+        .arg("--ca")
+        .arg(house.config.data_dir.join("tls-ca.pem"))
+        .arg("--data")
+        .arg(&house.config.data_dir)
+        .env("BELLWETHER_API_KEY", house.key.expose_secret());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["errors"], json!([]), "{report:#}");
+    assert_eq!((&report["first"]["sent"], &report["again"]["sent"]), (&json!(75), &json!(0)), "{report:#}");
+    let commands = house.get("/commands?state=acknowledged&limit=500").await;
+    let configured: Vec<&Value> =
+        commands["items"].as_array().unwrap().iter().filter(|c| c["kind"] == "configure").collect();
+    let unsent = configured.iter().filter(|c| c["first_sent_at"].is_null()).count();
+    assert_eq!((configured.len(), unsent), (6, 3), "{commands:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

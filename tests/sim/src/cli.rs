@@ -197,6 +197,12 @@ pub struct Load {
     /// Have PCs send a third message although the server had no command, with `--mode windows-sessions`.
     #[arg(long)]
     pub acknowledge: bool,
+    /// Hand out so many keys again and again instead of one for each device, with `--mode windows-settings`.
+    #[arg(long)]
+    pub shared_keys: Option<usize>,
+    /// The server's data folder, to say how much a device takes there, with `--mode windows-settings`.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
     /// Keep the devices' RSA keys in this file (mode 0600), so that the next run starts at once.
     #[arg(long)]
     pub key_cache: Option<PathBuf>,
@@ -211,6 +217,8 @@ pub enum LoadMode {
     Commands,
     /// Whole sessions of PCs: challenge, credential, answers.
     WindowsSessions,
+    /// Settings of all PCs, brought once and looked at once more.
+    WindowsSettings,
 }
 
 /// How PCs reach the server.
@@ -218,6 +226,8 @@ pub enum LoadMode {
 pub enum Reach {
     /// Connections are kept.
     Keep,
+    /// A new connection for every session, which resumes the TLS session of the one before.
+    Resume,
     /// A new connection for every session, with a full handshake of both sides, as real machines do.
     Full,
 }

@@ -1,5 +1,7 @@
 //! A load test: enrolls devices, then measures how fast the server answers them.
 
+mod resuming;
+mod settings;
 mod windows;
 mod wire;
 
@@ -16,6 +18,7 @@ use serde_json::json;
 use crate::api::Api;
 use crate::{AppleDevice, Error, Fleet, FleetOptions, Http, Result};
 
+pub use settings::{Round, SettingsOptions, SettingsReport, Stored, run_settings};
 pub use windows::{Connections, Sessions, WindowsOptions, run_windows};
 
 /// More devices are refused: this is no weapon.

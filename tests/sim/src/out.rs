@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use bellwether_sim::load::{Figures, Report};
+use bellwether_sim::load::{Figures, Report, SettingsReport, Stored};
 use bellwether_sim::{AppleDevice, PcTold, Told, WindowsPc};
 use serde_json::json;
 
@@ -166,8 +166,43 @@ pub fn report(output: Output, report: &Report) {
     ));
     if let Some(sessions) = &report.sessions {
         line(&format!(
-            "messages challenged: {}    with the right credential: {}    answers: {}    TLS handshakes: {}",
-            sessions.challenged, sessions.authenticated, sessions.acknowledged, sessions.handshakes
+            "messages challenged: {}    with the right credential: {}    answers: {}    TLS handshakes: {} ({} \
+             resumed)",
+            sessions.challenged,
+            sessions.authenticated,
+            sessions.acknowledged,
+            sessions.handshakes,
+            sessions.resumed
+        ));
+    }
+    for problem in &report.errors {
+        line(&format!("error: {problem}"));
+    }
+}
+
+/// The result of a load test with settings.
+pub fn settings_report(output: Output, report: &SettingsReport) {
+    if output == Output::Json {
+        match serde_json::to_string_pretty(report) {
+            Ok(text) => line(&text),
+            Err(problem) => error(&problem.to_string()),
+        }
+        return;
+    }
+    line(&format!("{}: {} devices, {} settings each", report.mode, report.devices, report.settings));
+    line("");
+    line("                  count   failed      per s    p50 ms    p90 ms    p99 ms  p99.9 ms    max ms");
+    figures("enrollments", &report.enrollment);
+    figures("first", &report.first.sessions);
+    figures("again", &report.again.sessions);
+    figures("idle", &report.idle);
+    line("");
+    for (name, round) in [("first", &report.first), ("again", &report.again)] {
+        line(&format!("{name}: the job took {:.1} s; {} settings were sent", round.job_seconds, round.sent));
+    }
+    if let Some(Stored { enrolled, settings, day }) = &report.stored {
+        line(&format!(
+            "bytes for each device: {enrolled:.0} enrolled, {settings:.0} more with its settings, {day:.0} more a day"
         ));
     }
     for problem in &report.errors {

@@ -102,9 +102,23 @@ async fn measure(args: &Load, output: Output, owned: bool) -> Result<()> {
     let report = match args.mode {
         LoadMode::Idle => load::run(&api, &http, &apple(load::Mode::Idle, keys)).await?,
         LoadMode::Commands => load::run(&api, &http, &apple(load::Mode::Commands, keys)).await?,
+        LoadMode::WindowsSettings => {
+            let keys = match args.shared_keys {
+                Some(count) => KeyPool::shared(count).await?,
+                None => keys,
+            };
+            let options =
+                load::SettingsOptions { devices: args.devices, clients, keys, data: args.data.clone() };
+            let report = load::run_settings(&api, &http, &options).await?;
+            out::settings_report(output, &report);
+            let failed =
+                report.enrollment.failed + report.first.sessions.failed + report.again.sessions.failed;
+            return if failed > 0 { Err(Error::Usage(format!("{failed} requests failed"))) } else { Ok(()) };
+        }
         LoadMode::WindowsSessions => {
             let connections = match args.connections {
                 Reach::Keep => load::Connections::Keep,
+                Reach::Resume => load::Connections::Resume,
                 Reach::Full => load::Connections::Full,
             };
             let options = load::WindowsOptions {

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
+use tokio::runtime::Handle;
 use url::Url;
 
+use super::resuming::Resuming;
 use super::wire::Wire;
 use super::{Figures, Report, Tally, check};
 use crate::api::Api;
-use crate::{Error, Http, KeyPool, Result, SessionOptions, WindowsPc};
+use crate::windows::Outgoing;
+use crate::{Error, Http, Identity, KeyPool, Reply, Result, SessionOptions, WindowsPc};
 
 /// Sessions before the measurement, in which the server asks what it wants to know of a new machine.
 const MAX_FIRST_SESSIONS: usize = 5;
@@ -21,6 +24,8 @@ const MAX_FIRST_SESSIONS: usize = 5;
 pub enum Connections {
     /// Every machine keeps its connection.
     Keep,
+    /// Every session makes a new connection that resumes the TLS session of the one before.
+    Resume,
     /// Every session makes a new connection with a full handshake of both sides, as real machines do.
     Full,
 }
@@ -58,6 +63,8 @@ pub struct Sessions {
     pub acknowledged: u64,
     /// TLS handshakes.
     pub handshakes: u64,
+    /// Those that resumed a TLS session.
+    pub resumed: u64,
 }
 
 /// Enrolls PCs by invitations and measures their sessions.
@@ -71,27 +78,11 @@ pub async fn run_windows(api: &Api, http: &Http, options: &WindowsOptions) -> Re
         options.keys.prepare(missing).await?;
     }
     let clients = options.clients.clamp(1, options.devices);
-    let began = Instant::now();
-    let results: Vec<_> = stream::iter(1..=options.devices)
-        .map(|number| enroll(api, http, options, number))
-        .buffered(clients)
-        .collect()
-        .await;
-    let elapsed = began.elapsed();
-    let mut tally = Tally::new()?;
-    let mut pcs = Vec::new();
-    for (took, result) in results {
-        tally.count(Instant::now().checked_sub(took).unwrap_or(began), &result);
-        pcs.extend(result.ok());
-    }
-    let mut errors = std::mem::take(&mut tally.errors);
-    if pcs.is_empty() {
-        return Err(Error::Usage(format!("no machine could be enrolled: {}", errors.join("; "))));
-    }
+    let (mut pcs, enrollment, mut errors) =
+        enrolled(api, http, &options.keys, options.devices, clients).await?;
     let firsts =
         stream::iter(pcs.iter_mut()).map(first_sessions).buffer_unordered(clients).collect::<Vec<_>>();
     errors.extend(firsts.await.into_iter().filter_map(|result| Some(result.err()?.to_string())));
-    let enrollment = tally.figures(elapsed);
     let options = options.clone();
     let measuring = tokio::task::spawn_blocking(move || measure(pcs, &options));
     let mut report =
@@ -102,18 +93,41 @@ pub async fn run_windows(api: &Api, http: &Http, options: &WindowsOptions) -> Re
     Ok(report)
 }
 
-async fn enroll(
+/// Enrolls machines: those that are in, the figures, and the first errors.
+pub(super) async fn enrolled(
     api: &Api,
     http: &Http,
-    options: &WindowsOptions,
-    number: usize,
-) -> (Duration, Result<WindowsPc>) {
+    keys: &KeyPool,
+    devices: usize,
+    clients: usize,
+) -> Result<(Vec<WindowsPc>, Figures, Vec<String>)> {
+    let began = Instant::now();
+    let results: Vec<_> = stream::iter(1..=devices)
+        .map(|number| enroll(api, http, keys, number))
+        .buffered(clients)
+        .collect()
+        .await;
+    let elapsed = began.elapsed();
+    let mut tally = Tally::new()?;
+    let mut pcs = Vec::new();
+    for (took, result) in results {
+        tally.count(Instant::now().checked_sub(took).unwrap_or(began), &result);
+        pcs.extend(result.ok());
+    }
+    let errors = std::mem::take(&mut tally.errors);
+    if pcs.is_empty() {
+        return Err(Error::Usage(format!("no machine could be enrolled: {}", errors.join("; "))));
+    }
+    Ok((pcs, tally.figures(elapsed), errors))
+}
+
+async fn enroll(api: &Api, http: &Http, keys: &KeyPool, number: usize) -> (Duration, Result<WindowsPc>) {
     let link = api.invite("windows").await;
     let began = Instant::now();
     let enrolled = async {
         let mut pc = WindowsPc::builder(http.clone())
             .name(format!("SIM-{number}"))
-            .keys(options.keys.clone())
+            .keys(keys.clone())
             .keep_connections(true)
             .build()?;
         pc.enroll_by_link(&link?).await?;
@@ -123,7 +137,7 @@ async fn enroll(
     (began.elapsed(), enrolled)
 }
 
-async fn first_sessions(pc: &mut WindowsPc) -> Result<()> {
+pub(super) async fn first_sessions(pc: &mut WindowsPc) -> Result<()> {
     for _ in 0..MAX_FIRST_SESSIONS {
         if pc.session().await?.is_empty() {
             break;
@@ -136,7 +150,46 @@ async fn first_sessions(pc: &mut WindowsPc) -> Result<()> {
 /// A machine and its way to the server.
 struct Driver {
     pc: WindowsPc,
-    wire: Wire,
+    wire: Way,
+}
+
+/// How it is connected.
+enum Way {
+    Plain(Wire),
+    Resuming(Resuming),
+}
+
+impl Way {
+    fn new(options: &WindowsOptions, identity: &Identity, url: &Url) -> Result<Self> {
+        Ok(match options.connections {
+            Connections::Resume => {
+                Self::Resuming(Resuming::new(&options.ca_pem, identity, Handle::current())?)
+            }
+            Connections::Keep | Connections::Full => Self::Plain(Wire::new(&options.ca_pem, identity, url)?),
+        })
+    }
+
+    fn post(&mut self, target: &Url, outgoing: &Outgoing) -> Result<Reply> {
+        match self {
+            Self::Plain(wire) => wire.post(target, outgoing),
+            Self::Resuming(wire) => wire.post(target, outgoing),
+        }
+    }
+
+    fn close(&mut self) {
+        match self {
+            Self::Plain(wire) => wire.close(),
+            Self::Resuming(wire) => wire.close(),
+        }
+    }
+
+    /// TLS handshakes, and how many of them resumed a session.
+    fn handshakes(&self) -> (u64, u64) {
+        match self {
+            Self::Plain(wire) => (wire.handshakes, 0),
+            Self::Resuming(wire) => (wire.handshakes, wire.resumed),
+        }
+    }
 }
 
 /// What one thread saw.
@@ -157,7 +210,7 @@ pub(super) fn measure(pcs: Vec<WindowsPc>, options: &WindowsOptions) -> Result<R
         let url = Url::parse(&account.address)
             .map_err(|_| Error::Enrollment(format!("ADDR is no URL: {}", account.address)))?;
         let identity = pc.identity().ok_or(Error::Missing("identity"))?;
-        drivers.push(Mutex::new(Driver { wire: Wire::new(&options.ca_pem, &identity, &url)?, pc }));
+        drivers.push(Mutex::new(Driver { wire: Way::new(options, &identity, &url)?, pc }));
     }
     let (drivers, turn) = (Arc::new(drivers), Arc::new(AtomicUsize::new(0)));
     let began = Instant::now();
@@ -180,10 +233,12 @@ pub(super) fn measure(pcs: Vec<WindowsPc>, options: &WindowsOptions) -> Result<R
         acknowledged += seen.acknowledged;
     }
     let elapsed = began.elapsed();
-    let handshakes = drivers
-        .iter()
-        .map(|driver| driver.lock().unwrap_or_else(PoisonError::into_inner).wire.handshakes)
-        .sum();
+    let (mut handshakes, mut resumed) = (0, 0);
+    for driver in drivers.iter() {
+        let of_driver = driver.lock().unwrap_or_else(PoisonError::into_inner).wire.handshakes();
+        handshakes += of_driver.0;
+        resumed += of_driver.1;
+    }
     let requests = messages.figures(elapsed);
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
     let per_client_second = requests.per_second / clients as f64;
@@ -191,7 +246,7 @@ pub(super) fn measure(pcs: Vec<WindowsPc>, options: &WindowsOptions) -> Result<R
         mode: "windows-sessions",
         devices,
         clients,
-        new_connections: options.connections == Connections::Full,
+        new_connections: options.connections != Connections::Keep,
         enrollment: Tally::new()?.figures(Duration::ZERO),
         queueing: None,
         sessions: Some(Sessions {
@@ -200,6 +255,7 @@ pub(super) fn measure(pcs: Vec<WindowsPc>, options: &WindowsOptions) -> Result<R
             authenticated,
             acknowledged,
             handshakes,
+            resumed,
         }),
         p99_to_p50: requests.p99_ms / requests.p50_ms.max(f64::EPSILON),
         per_client_second,
@@ -227,7 +283,7 @@ fn worker(
         let began = Instant::now();
         let result = session(driver, options, &mut seen);
         seen.sessions.count(began, &result);
-        if options.connections == Connections::Full || result.is_err() {
+        if options.connections != Connections::Keep || result.is_err() {
             driver.wire.close();
         }
     }
@@ -267,10 +323,12 @@ mod tests {
     use crate::windows::tests::{CODE, Server, USER};
 
     #[tokio::test]
-    async fn sessions_are_counted_over_both_kinds_of_connections() {
+    async fn sessions_are_counted_over_every_kind_of_connection() {
         let server = Server::start();
         let keys = KeyPool::shared(1).await.unwrap();
-        for (connections, acknowledge) in [(Connections::Keep, true), (Connections::Full, false)] {
+        for (connections, acknowledge) in
+            [(Connections::Keep, true), (Connections::Full, false), (Connections::Resume, false)]
+        {
             let mut pcs = Vec::new();
             for _ in 0..2 {
                 let mut pc = WindowsPc::builder(server.http()).keys(keys.clone()).build().unwrap();
@@ -294,6 +352,9 @@ mod tests {
             assert_eq!((sessions.challenged, sessions.authenticated), (count, count));
             assert_eq!(sessions.acknowledged, if acknowledge { count } else { 0 });
             assert_eq!(sessions.handshakes, if connections == Connections::Keep { 2 } else { count });
+            // All but the first of each machine.
+            let resumed = if connections == Connections::Resume { count - 2 } else { 0 };
+            assert_eq!(sessions.resumed, resumed);
             assert_eq!(report.requests.count, count * if acknowledge { 3 } else { 2 });
         }
     }

@@ -4,7 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use openssl::ssl::{SslConnector, SslMethod, SslStream};
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslStream};
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 use url::Url;
@@ -12,9 +13,9 @@ use url::Url;
 use crate::windows::Outgoing;
 use crate::{Error, Identity, Reply, Result};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// No answer of a session is longer.
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
+pub(super) const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// One machine's way to its server.
 pub(super) struct Wire {
@@ -29,7 +30,8 @@ pub(super) struct Wire {
 impl Wire {
     /// Trusts the certificates of a PEM bundle and presents the identity.
     pub(super) fn new(ca_pem: &[u8], identity: &Identity, url: &Url) -> Result<Self> {
-        let connector = connector(ca_pem, identity)
+        let connector = builder(ca_pem, identity)
+            .map(SslConnectorBuilder::build)
             .map_err(|error| Error::Usage(format!("TLS set-up for a machine: {error}")))?;
         let host = url.host_str().ok_or_else(|| Error::Usage(format!("no host in {url}")))?;
         let port = url.port_or_known_default().unwrap_or(443);
@@ -102,7 +104,8 @@ impl Broken {
     }
 }
 
-fn connector(ca_pem: &[u8], identity: &Identity) -> Result<SslConnector, openssl::error::ErrorStack> {
+/// TLS as a machine sets it up.
+pub(super) fn builder(ca_pem: &[u8], identity: &Identity) -> Result<SslConnectorBuilder, ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
     for root in X509::stack_from_pem(ca_pem)? {
         store.add_cert(root)?;
@@ -111,7 +114,7 @@ fn connector(ca_pem: &[u8], identity: &Identity) -> Result<SslConnector, openssl
     builder.set_cert_store(store.build());
     builder.set_certificate(X509::from_der(&identity.cert_der)?.as_ref())?;
     builder.set_private_key(identity.key.pkey())?;
-    Ok(builder.build())
+    Ok(builder)
 }
 
 /// One answer with a Content-Length, and whether the server closes the connection after it.
