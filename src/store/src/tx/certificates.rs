@@ -1,13 +1,13 @@
 //! Certificates that devices use elsewhere. Nothing here tells who a device is: no look-up by certificate exists.
 
-use super::Tx;
+use super::{Tx, before, limit};
 use crate::StoreError;
 use crate::backend::Run as _;
 use crate::cell::{Cell, records, row};
-use crate::records::Certificate;
-use crate::schema::certificates;
+use crate::records::{Certificate, Page};
+use crate::schema::{certificates, enrollments};
 use bellwether_model::device::CertificateState;
-use bellwether_model::{AuthorityId, CertificateId, ChallengeId, EnrollmentId, Timestamp};
+use bellwether_model::{AuthorityId, CertificateId, ChallengeId, DeviceId, EnrollmentId, Timestamp};
 use diesel::prelude::*;
 
 row!(CertificateRow: Certificate in certificates key (id) {
@@ -59,6 +59,30 @@ impl Tx<'_> {
                 .filter(certificates::site_id.eq(site))
                 .filter(certificates::enrollment_id.eq(id.raw()))
                 .order(certificates::id.desc())
+                .select(CertificateRow::as_select())
+                .load(conn)?;
+            records!(rows)
+        })
+    }
+
+    /// Site. Over all enrollments of a device, newest first; `after` is the last id of the page before.
+    pub fn certificates_of_device(
+        &mut self,
+        id: DeviceId,
+        page: &Page,
+    ) -> Result<Vec<Certificate>, StoreError> {
+        self.in_site("certificates_of_device", |conn, site| {
+            let rows: Vec<CertificateRow> = certificates::table
+                .inner_join(
+                    enrollments::table.on(enrollments::site_id
+                        .eq(certificates::site_id)
+                        .and(enrollments::id.eq(certificates::enrollment_id))),
+                )
+                .filter(certificates::site_id.eq(site))
+                .filter(enrollments::device_id.eq(id.raw()))
+                .filter(certificates::id.lt(before(page)))
+                .order(certificates::id.desc())
+                .limit(limit(page))
                 .select(CertificateRow::as_select())
                 .load(conn)?;
             records!(rows)

@@ -96,7 +96,14 @@ on_every_backend! {
         }
         let [one, two, three] = kept;
         assert_eq!(bed.read(world.site, |tx| tx.certificates_of_enrollment(first)), [two.clone(), one.clone()]);
-        assert_eq!(bed.read(world.site, |tx| tx.certificates_of_enrollment(second)), [three]);
+        let ids = |rows: Vec<Certificate>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        assert_eq!(ids(bed.read(world.site, |tx| tx.certificates_of_enrollment(second))), [three.id]);
+        let page = |after: Option<CertificateId>| Page { after: after.map(|id| id.as_bytes().to_vec()), limit: 1 };
+        let of_device = |device, after| ids(bed.read(world.site, move |tx| tx.certificates_of_device(device, &page(after))));
+        assert_eq!(of_device(world.device, None), [two.id]);
+        assert_eq!(of_device(world.device, Some(two.id)), [one.id]);
+        assert_eq!(of_device(world.device, Some(one.id)), []);
+        assert_eq!(of_device(other.device, None), [three.id]);
         assert_eq!(bed.read(world.site, |tx| tx.revoked_certificates(world.authority)), [one, two]);
     }
 

@@ -4,6 +4,7 @@ use super::{FORGOTTEN, LEFT, SESSIONS, Seen, Stopped};
 use crate::error::Error;
 use crate::vault::new_uuid;
 use crate::windows::account::{ACCOUNT, forget_sessions};
+use crate::windows::dispatch::Grant;
 use crate::windows::facts::facts;
 use crate::windows::identify::Proven;
 use crate::{audit, enrolling};
@@ -33,7 +34,7 @@ pub(super) struct Commit {
     facts: Vec<Fact>,
     handed: Vec<Handed>,
     firsts: Vec<(PartId, OutboxEvent)>,
-    grants: Vec<bellwether_store::records::PackageGrant>,
+    grants: Vec<Grant>,
     pub(super) channel_uri: Option<String>,
     pub(super) push_token: Option<(ChannelId, Sealed)>,
     pub(super) known_token: Option<Sealed>,
@@ -101,7 +102,7 @@ impl Commit {
         channel: ChannelId,
         candidate: Candidate,
         sealed: Option<Sealed>,
-        grant: Option<bellwether_store::records::PackageGrant>,
+        grant: Option<Grant>,
     ) -> Result<(), Error> {
         let part = candidate.part.id;
         if sealed.is_some() {
@@ -166,7 +167,7 @@ impl Commit {
             return self.leave(tx, rules);
         }
         for grant in &self.grants {
-            tx.package_grant_insert(grant)?;
+            grant.give(tx)?;
         }
         for (part, _) in &self.firsts {
             if tx.part(*part)?.is_some_and(|row| row.wire.is_some()) {
