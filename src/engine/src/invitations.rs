@@ -429,6 +429,7 @@ impl Engine {
             identity_id: None,
             created_at: now,
             expires_at,
+            requested: None,
         };
         Ok(MintedChallenge { row, secret: SecretString::from(secret) })
     }

@@ -57,6 +57,8 @@ words!(
         IdentityRevoked = "identity.revoked",
         /// A certificate was replaced by a renewed one.
         IdentityRenewed = "identity.renewed",
+        /// A certificate that is no identity was issued to a device.
+        CertificateIssued = "certificate.issued",
         /// A device was accepted (Authenticate).
         EnrollmentStarted = "enrollment.started",
         /// A device takes commands now.

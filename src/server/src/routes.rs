@@ -115,6 +115,7 @@ pub fn table() -> Vec<Entry> {
         Key public DELETE "/api/v1/packages/{id}" => packages::delete;
         Key public GET "/api/v1/devices" => devices::list;
         Key public GET "/api/v1/devices/{device}" => devices::show;
+        Key public GET "/api/v1/devices/{device}/certificates" => devices::certificates;
         Key public DELETE "/api/v1/devices/{device}/enrollment" => devices::end;
         Key public GET "/api/v1/devices/{device}/commands" => commands::of_device;
         Key public POST "/api/v1/devices/{device}/commands" => commands::send;

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod certificates;
 mod enrolling;
 mod enrollment_accounts;
 mod packages;

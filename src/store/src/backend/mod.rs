@@ -42,6 +42,8 @@ const RULES: &[(&str, &str)] = &[
     ("enrollments.site_id, enrollments.device_id, enrollments.epoch", "enrollments_epoch"),
     ("identities.fingerprint", "identities_fingerprint"),
     ("identities.site_id, identities.authority_id, identities.serial", "identities_serial"),
+    ("certificates.site_id, certificates.authority_id, certificates.serial", "certificates_serial"),
+    ("certificates.site_id, certificates.challenge_id", "certificates_challenge"),
     ("invitations.code_hash", "invitations_code"),
     ("invitations.short_hash", "invitations_short"),
     ("challenges.secret_hash", "challenges_secret"),

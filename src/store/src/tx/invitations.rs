@@ -44,6 +44,7 @@ row!(ChallengeRow: Challenge in challenges key (id) {
     identity_id: Option<IdentityId>,
     created_at: Timestamp,
     expires_at: Timestamp,
+    requested: Option<String>,
 });
 
 impl Tx<'_> {

@@ -1,7 +1,7 @@
 //! Every record comes back as it was stored, and the small rules of each table hold.
 
 use crate::world::*;
-use bellwether_model::device::{ChallengeState, IdentityState};
+use bellwether_model::device::{CertificateState, ChallengeState, IdentityState};
 use bellwether_model::permit::Grants;
 use bellwether_model::*;
 use bellwether_store::records::*;
@@ -81,6 +81,58 @@ on_every_backend! {
         assert_eq!(bed.read(world.site, |tx| tx.revoked_identities(world.authority)), [identity]);
         assert_eq!(bed.system(move |tx| tx.authority_find(world.authority)).expect("found").0, world.site);
         assert_eq!(bed.read(world.site, |tx| tx.authorities()).len(), 1);
+    }
+
+    fn certificates_are_kept_apart_from_identities(bed: &mut Bed) {
+        let world = World::new(bed);
+        let other = world.another(bed);
+        let challenges = [certificate_challenge(&world), certificate_challenge(&world), certificate_challenge(&other)];
+        let mut kept = [
+            certificate(&world, challenges[0].id),
+            certificate(&world, challenges[1].id),
+            certificate(&other, challenges[2].id),
+        ];
+        let (c, k) = (challenges.clone(), kept.clone());
+        bed.write(world.site, move |tx| {
+            c.iter().try_for_each(|row| tx.challenge_insert(row))?;
+            k.iter().try_for_each(|row| tx.certificate_insert(row))
+        });
+        let challenge = challenges[0].clone();
+        assert_eq!(bed.read(world.site, |tx| tx.challenge(challenge.id)), Some(challenge.clone()));
+        assert_eq!(bed.read(world.site, |tx| tx.certificate_of_challenge(challenge.id)), Some(kept[0].clone()));
+        // The one look-up that tells who a device is does not know them.
+        for print in kept.iter().map(|row| row.fingerprint.clone()) {
+            assert_eq!(bed.system(move |tx| tx.known_identity(&print)), None);
+        }
+        assert_eq!(bed.read(world.site, |tx| tx.revoked_certificates(world.authority)), []);
+        let (first, second) = (world.enrollment, other.enrollment);
+        assert_eq!(bed.write(world.site, move |tx| tx.certificates_revoke(first, at(7), "gone")), 2);
+        assert_eq!(bed.write(world.site, move |tx| tx.certificates_revoke(first, at(9), "again")), 0);
+        for row in kept.iter_mut().take(2) {
+            row.state = CertificateState::Revoked;
+            row.revoked_at = Some(at(7));
+            row.revoked_reason = Some("gone".into());
+        }
+        let [one, two, three] = kept;
+        assert_eq!(bed.read(world.site, |tx| tx.certificates_of_enrollment(first)), [two.clone(), one.clone()]);
+        let ids = |rows: Vec<Certificate>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        assert_eq!(ids(bed.read(world.site, |tx| tx.certificates_of_enrollment(second))), [three.id]);
+        let page = |after: Option<CertificateId>| Page { after: after.map(|id| id.as_bytes().to_vec()), limit: 1 };
+        let of_device = |device, after| ids(bed.read(world.site, move |tx| tx.certificates_of_device(device, &page(after))));
+        assert_eq!(of_device(world.device, None), [two.id]);
+        assert_eq!(of_device(world.device, Some(two.id)), [one.id]);
+        assert_eq!(of_device(world.device, Some(one.id)), []);
+        assert_eq!(of_device(other.device, None), [three.id]);
+        assert_eq!(bed.read(world.site, |tx| tx.revoked_certificates(world.authority)), [one, two]);
+    }
+
+    fn a_challenge_buys_one_certificate(bed: &mut Bed) {
+        let world = World::new(bed);
+        let challenge = certificate_challenge(&world);
+        let (first, second) = (certificate(&world, challenge.id), certificate(&world, challenge.id));
+        bed.write(world.site, move |tx| { tx.challenge_insert(&challenge)?; tx.certificate_insert(&first) });
+        let refused = bed.try_write(bellwether_store::Scope::Site(world.site), move |tx| tx.certificate_insert(&second));
+        assert_eq!(refused, Err(bellwether_store::StoreError::Conflict("certificates_challenge".into())));
     }
 
     fn devices_are_listed_with_their_newest_enrollment(bed: &mut Bed) {
