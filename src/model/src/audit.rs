@@ -105,6 +105,8 @@ words!(
         EnrollmentAccountCreated = "enrollment-account.created",
         /// Such an account was taken back.
         EnrollmentAccountRevoked = "enrollment-account.revoked",
+        /// A directory named a person, or calls one by another account.
+        PersonChanged = "person.changed",
         /// A package was uploaded.
         PackageUploaded = "package.uploaded",
         /// A package was deleted.

@@ -328,6 +328,7 @@ impl Engine {
             account: clean_account(&user.upn)?,
             name: user.name.clone(),
             created_at: now,
+            directory_id: None,
         };
         let blank = self.blank_invitation(now)?;
         Ok((person, Invitation { created_by: format!("entra:{}", user.tenant), ..blank }))
