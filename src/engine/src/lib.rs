@@ -10,6 +10,7 @@ mod authorities;
 mod background;
 mod commands;
 mod devices;
+mod directory;
 mod enrolling;
 mod enrollment_accounts;
 mod error;

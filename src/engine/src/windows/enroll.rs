@@ -5,8 +5,9 @@ use super::credential::{Guest, Way, refused};
 use super::entra::EntraUser;
 use super::{SoapRequest, WindowsService, fault};
 use crate::authorities::LoadedAuthority;
+use crate::directory::Named;
 use crate::error::Error;
-use crate::invitations::{clean_account, common_name, ensure_person};
+use crate::invitations::{clean_account, common_name};
 use crate::scep::{Claim, claim, issued_entry, new_identity};
 use crate::vault::new_uuid;
 use crate::{Engine, audit};
@@ -15,11 +16,9 @@ use bellwether_certs::hash::{Digest, md5, random_bytes};
 use bellwether_model::device::{ChallengePurpose, ChallengeState, IdentityState};
 use bellwether_model::time::HOUR;
 use bellwether_model::{
-    Actor, ChallengeId, EventKind, InvitationId, InvitationState, PersonId, Platform, SiteId, Timestamp,
+    Actor, ChallengeId, EventKind, InvitationId, InvitationState, Platform, SiteId, Timestamp,
 };
-use bellwether_store::records::{
-    AuditEntry, Challenge, EnrollmentAccount, Identity, Invitation, Person, Sealed,
-};
+use bellwether_store::records::{AuditEntry, Challenge, EnrollmentAccount, Identity, Invitation, Sealed};
 use bellwether_store::{Scope, Tx};
 use bellwether_windows::enrollment::provisioning::{
     Account as WireAccount, Certificate, ClientCredential, DmClient, Encoding, Enrollment as WireEnrollment,
@@ -208,7 +207,7 @@ impl Engine {
             fresh,
             csr_hash: parsed.sha256,
             person: match &guest.way {
-                Way::Entra(user) => Some(self.entra_person(user, now).map_err(refused)?),
+                Way::Entra(user) => Some(self.entra_person(user, now, source).map_err(refused)?),
                 _ => None,
             },
             account_row: match guest.way {
@@ -322,14 +321,14 @@ impl Engine {
     }
 
     /// The person that Entra ID named, and an invitation for this one attempt.
-    fn entra_person(&self, user: &EntraUser, now: Timestamp) -> Result<(Person, Invitation), Error> {
-        let person = Person {
-            id: PersonId(new_uuid(now)?),
-            account: clean_account(&user.upn)?,
-            name: user.name.clone(),
-            created_at: now,
-            directory_id: None,
-        };
+    fn entra_person(
+        &self,
+        user: &EntraUser,
+        now: Timestamp,
+        source: Option<&str>,
+    ) -> Result<(Named, Invitation), Error> {
+        let account = clean_account(&user.upn)?;
+        let person = Named::new(user.directory_id(), account, user.name.clone(), now, source)?;
         let blank = self.blank_invitation(now)?;
         Ok((person, Invitation { created_by: format!("entra:{}", user.tenant), ..blank }))
     }
@@ -398,7 +397,7 @@ struct Attempt {
     csr_hash: [u8; 32],
     account_row: Option<(EnrollmentAccount, Invitation)>,
     /// Whom Entra ID named, with the invitation that is made for this attempt.
-    person: Option<(Person, Invitation)>,
+    person: Option<(Named, Invitation)>,
     claim: String,
     now: Timestamp,
     entry: AuditEntry,
@@ -424,7 +423,7 @@ fn record_attempt(tx: &mut Tx<'_>, attempt: &Attempt) -> Result<Recorded, Error>
         }
     }
     if let Some((person, blank)) = &attempt.person {
-        let invitation = Invitation { person_id: Some(ensure_person(tx, person)?), ..blank.clone() };
+        let invitation = Invitation { person_id: Some(person.person(tx)?), ..blank.clone() };
         tx.invitation_insert(&invitation)?;
         challenge.invitation_id = Some(invitation.id);
     }

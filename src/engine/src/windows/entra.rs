@@ -38,8 +38,8 @@ pub struct EntraSettings {
     pub authority: String,
 }
 
-/// Whom a verified token speaks for. The person is found by `upn`, as everywhere in this server; tenant and object id,
-/// which stay when a name is given to somebody else, are not compared yet.
+/// Whom a verified token speaks for. Tenant and object id say who it is: unlike `upn` they are never given to somebody
+/// else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntraUser {
     /// The tenant's id, lower case.
@@ -52,6 +52,13 @@ pub struct EntraUser {
     pub device_id: Option<String>,
     /// The display name.
     pub name: Option<String>,
+}
+
+impl EntraUser {
+    /// Who this is, for good: `entra:{tenant}:{object id}`.
+    pub(crate) fn directory_id(&self) -> String {
+        format!("entra:{}:{}", self.tenant, self.object_id)
+    }
 }
 
 /// Why a token is refused, in words for the audit. Holds nothing of the token.

@@ -7,8 +7,11 @@
     reason = "a test that cannot go on should stop"
 )]
 
+#[macro_use]
+mod backends;
 mod enrolling;
 mod enrollment_accounts;
+mod entra;
 mod packages;
 mod pc;
 mod queue;

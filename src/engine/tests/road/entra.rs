@@ -1,0 +1,170 @@
+//! PCs that enroll with tokens of Entra ID: who the person is, and what a token is good for.
+
+use crate::pc::{Pc, code, pc};
+use crate::support::House;
+use bellwether_certs::jwt::{public_jwk, sign_rs256};
+use bellwether_certs::keys::KeyPair;
+use bellwether_engine::{Entra, EntraSettings};
+use bellwether_model::{EnrollmentState, Timestamp};
+use bellwether_windows::enrollment::Credential;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const OURS: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+const ANN: &str = "00000000-0000-4000-8000-000000000001";
+const BOB: &str = "00000000-0000-4000-8000-000000000002";
+const NAME: &str = "ann@example.org";
+
+/// A tenant of Entra ID: what it publishes, and what it signs.
+struct Directory {
+    key: KeyPair,
+    tokens: AtomicU32,
+}
+
+struct Published(Value);
+
+#[async_trait::async_trait]
+impl bellwether_engine::SigningKeys for Published {
+    async fn fetch(&self, _: &str) -> Result<Vec<u8>, String> {
+        Ok(self.0.to_string().into_bytes())
+    }
+}
+
+impl Directory {
+    /// A tenant whose tokens the house accepts.
+    fn of(house: &House) -> Self {
+        Self::with(house, settings())
+    }
+
+    fn with(house: &House, settings: EntraSettings) -> Self {
+        let key = KeyPair::generate_rsa2048().unwrap();
+        let keys = Published(json!({ "keys": [public_jwk("one", &key).unwrap()] }));
+        house.engine.set_entra(Arc::new(Entra::new(settings, Arc::new(keys)).unwrap()));
+        Self { key, tokens: AtomicU32::new(0) }
+    }
+
+    /// A fresh token for somebody.
+    fn token(&self, house: &House, object_id: &str, upn: &str) -> String {
+        use bellwether_engine::Clock as _;
+        let Timestamp(now) = house.clock.now();
+        let claims = json!({
+            "iss": format!("https://sts.windows.net/{OURS}/"), "aud": "https://mdm.example.org", "tid": OURS,
+            "scp": "mdm_delegation", "upn": upn, "oid": object_id, "nbf": now / 1000 - 60, "iat": now / 1000 - 60,
+            "exp": now / 1000 + 24 * 3600, "uti": self.tokens.fetch_add(1, Ordering::SeqCst).to_string(),
+        });
+        let header = json!({ "alg": "RS256", "typ": "JWT", "kid": "one" });
+        sign_rs256(&header, &claims, &self.key).unwrap()
+    }
+
+    fn credential(&self, house: &House, object_id: &str, upn: &str) -> Credential {
+        jwt(&self.token(house, object_id, upn))
+    }
+
+    /// A PC of this name enrolls for somebody and opens its first session.
+    async fn enrolled(&self, house: &House, name: &str, object_id: &str, upn: &str) -> Pc {
+        let mut pc = pc(name);
+        pc.enroll(house, &self.credential(house, object_id, upn)).await.unwrap();
+        pc.session(house).await;
+        pc
+    }
+}
+
+fn settings() -> EntraSettings {
+    EntraSettings {
+        tenants: vec![OURS.into()],
+        audiences: vec!["https://mdm.example.org".into()],
+        authority: "https://login.microsoftonline.com".into(),
+    }
+}
+
+fn jwt(token: &str) -> Credential {
+    Credential::Jwt(token.into())
+}
+
+/// Whose PC this is, and how it stands, by its serial number; the newest first when several claim to be it.
+async fn stands(house: &House, pc: &Pc) -> Vec<(String, EnrollmentState)> {
+    let devices = house.devices().await;
+    let mine = devices.iter().filter(|device| device.serial.as_ref() == Some(&pc.serial));
+    let said = |device: &bellwether_engine::DeviceView| {
+        let enrollment = device.enrollment.clone().unwrap();
+        (enrollment.account.unwrap_or_default(), enrollment.state)
+    };
+    mine.rev().map(said).collect()
+}
+
+/// What the audit says of people, by what changed: entries of one moment have no order.
+async fn changes(house: &House) -> Vec<Value> {
+    let entries = house.entries("person.changed").await;
+    let mut changes: Vec<Value> = entries.into_iter().map(|entry| entry.details.unwrap()).collect();
+    changes.sort_by_key(|details| [&details["change"], &details["before"]].map(Value::to_string));
+    changes
+}
+
+fn words(changes: &[Value]) -> Vec<&str> {
+    changes.iter().map(|details| details["change"].as_str().unwrap()).collect()
+}
+
+on_every_backend! {
+    /// A name that was given to somebody else opens nothing that was its owner's.
+    async fn at_18_a_name_given_to_somebody_else_is_another_person(house: House) {
+        let directory = Directory::of(&house);
+        let mut first = directory.enrolled(&house, "P1", ANN, "Ann@Example.org").await;
+        assert_eq!(stands(&house, &first).await, [(NAME.to_owned(), EnrollmentState::Active)]);
+        let other = directory.enrolled(&house, "P2", BOB, NAME).await;
+        assert_eq!(stands(&house, &other).await, [(NAME.to_owned(), EnrollmentState::Active)]);
+        let kept = stands(&house, &first).await;
+        assert!(kept[0].0.starts_with("ann@example.org (former, "), "{kept:?}");
+        assert_eq!(kept[0].1, EnrollmentState::Active, "the former keeps its device");
+        // Whoever has the name now does not take the place of the former's PC.
+        house.later(60_000);
+        let mut thief = pc("P1");
+        thief.enroll(&house, &directory.credential(&house, BOB, NAME)).await.unwrap();
+        assert_eq!(thief.session(&house).await, [], "it is told nothing");
+        let now = stands(&house, &first).await;
+        assert_eq!(now[0], (NAME.to_owned(), EnrollmentState::Unproven));
+        assert_eq!(now[1], kept[0]);
+        first.session(&house).await;
+        let changes = changes(&house).await;
+        assert_eq!(words(&changes), ["account-given-away", "added", "added"]);
+        assert_eq!(changes[0]["account"], kept[0].0.as_str());
+        assert_eq!(changes[0]["given_to"], format!("entra:{OURS}:{BOB}"));
+    }
+
+    async fn a_person_whom_an_admin_invited_by_name_is_adopted(house: House) {
+        let directory = Directory::of(&house);
+        let mut invited = pc("P1");
+        let invitation = house.invite_pc(Some(NAME)).await;
+        invited.enroll(&house, &code(NAME, &invitation)).await.unwrap();
+        invited.session(&house).await;
+        directory.enrolled(&house, "P2", ANN, "ANN@example.org").await;
+        directory.enrolled(&house, "P3", ANN, NAME).await;
+        let accounts: Vec<_> = house.devices().await.into_iter().map(|d| d.enrollment.unwrap().account).collect();
+        assert_eq!(accounts, [Some(NAME.to_owned()), Some(NAME.to_owned()), Some(NAME.to_owned())]);
+        let changes = changes(&house).await;
+        assert_eq!(words(&changes), ["adopted"], "once");
+        assert_eq!(changes[0]["directory_id"], format!("entra:{OURS}:{ANN}"));
+    }
+
+    async fn a_person_with_a_new_name_stays_the_same(house: House) {
+        let directory = Directory::of(&house);
+        let first = directory.enrolled(&house, "P1", ANN, NAME).await;
+        directory.enrolled(&house, "P2", ANN, "Ann.Married@example.org").await;
+        let renamed = ("ann.married@example.org".to_owned(), EnrollmentState::Active);
+        assert_eq!(stands(&house, &first).await, [renamed.clone()]);
+        // The name that is wanted is of somebody whom an admin named: it is not taken from them.
+        house.invite_pc(Some("boss@example.org")).await;
+        let third = directory.enrolled(&house, "P3", ANN, "boss@example.org").await;
+        assert_eq!(stands(&house, &third).await, [renamed]);
+        // Two people exchange their names.
+        let bobs = directory.enrolled(&house, "P4", BOB, "bob@example.org").await;
+        directory.enrolled(&house, "P5", ANN, "bob@example.org").await;
+        assert!(stands(&house, &bobs).await[0].0.starts_with("bob@example.org (former, "));
+        directory.enrolled(&house, "P6", BOB, "ann.married@example.org").await;
+        assert_eq!(stands(&house, &first).await[0].0, "bob@example.org");
+        assert_eq!(stands(&house, &bobs).await[0].0, "ann.married@example.org");
+        let changes = changes(&house).await;
+        assert_eq!(words(&changes), ["account-given-away", "added", "added", "renamed", "renamed", "renamed"]);
+        assert_eq!((changes[4]["before"].as_str(), changes[4]["account"].as_str()), (Some(NAME), Some("ann.married@example.org")));
+    }
+}
