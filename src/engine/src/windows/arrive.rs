@@ -19,6 +19,8 @@ use bellwether_store::{Scope, Tx};
 
 /// How `created_by` of an enrollment account's invitations begins.
 pub(super) const BY_ACCOUNT: &str = "enrollment-account:";
+/// How that of invitations begins which tokens of Entra ID made; the tenant's id follows.
+pub(super) const BY_ENTRA: &str = "entra:";
 /// An invitation that ended after the certificate was issued is still good for so long.
 const ARRIVAL: i64 = DAY;
 

@@ -1,6 +1,7 @@
 //! Discovery, policy, and the first certificate (MS-MDE2 3.1, MS-XCEP, MS-WSTEP).
 
 use super::account::{ACCOUNT, Account, Claims};
+use super::arrive::{BY_ACCOUNT, BY_ENTRA};
 use super::credential::{Guest, Way, refused};
 use super::entra::EntraUser;
 use super::{SoapRequest, WindowsService, fault};
@@ -12,7 +13,7 @@ use crate::scep::{Claim, claim, issued_entry, new_identity};
 use crate::vault::new_uuid;
 use crate::{Engine, audit};
 use bellwether_certs::csr;
-use bellwether_certs::hash::{Digest, md5, random_bytes};
+use bellwether_certs::hash::{Digest, hex, md5, random_bytes};
 use bellwether_model::device::{ChallengePurpose, ChallengeState, IdentityState};
 use bellwether_model::time::HOUR;
 use bellwether_model::{
@@ -296,9 +297,9 @@ impl Engine {
         Ok(self.new_challenge(ChallengePurpose::Enroll, invitation, None, now, until)?.row)
     }
 
-    /// An invitation that an enrollment account makes for one device. Nobody can present its code.
+    /// An invitation that a credential for more than one device makes for one. Nobody can present its code.
     fn blank_invitation(&self, now: Timestamp) -> Result<Invitation, Error> {
-        let nobody = bellwether_certs::hash::hex(&random_bytes::<32>()?);
+        let nobody = hex(&random_bytes::<32>()?);
         Ok(Invitation {
             id: InvitationId(new_uuid(now)?),
             platform: Platform::Windows,
@@ -320,7 +321,7 @@ impl Engine {
         })
     }
 
-    /// The person that Entra ID named, and an invitation for this one attempt.
+    /// The person that Entra ID named, and the invitation that the token stands for.
     fn entra_person(
         &self,
         user: &EntraUser,
@@ -329,8 +330,9 @@ impl Engine {
     ) -> Result<(Named, Invitation), Error> {
         let account = clean_account(&user.upn)?;
         let person = Named::new(user.directory_id(), account, user.name.clone(), now, source)?;
-        let blank = self.blank_invitation(now)?;
-        Ok((person, Invitation { created_by: format!("entra:{}", user.tenant), ..blank }))
+        let code_hash = self.vault.code_hash("entra", &hex(&user.token_digest));
+        let created_by = format!("{BY_ENTRA}{}", user.tenant);
+        Ok((person, Invitation { code_hash, created_by, ..self.blank_invitation(now)? }))
     }
 
     fn document(
@@ -396,7 +398,7 @@ struct Attempt {
     fresh: bool,
     csr_hash: [u8; 32],
     account_row: Option<(EnrollmentAccount, Invitation)>,
-    /// Whom Entra ID named, with the invitation that is made for this attempt.
+    /// Whom Entra ID named, with the invitation that the token's first use makes.
     person: Option<(Named, Invitation)>,
     claim: String,
     now: Timestamp,
@@ -422,10 +424,8 @@ fn record_attempt(tx: &mut Tx<'_>, attempt: &Attempt) -> Result<Recorded, Error>
             None => return Ok(Recorded::CapReached),
         }
     }
-    if let Some((person, blank)) = &attempt.person {
-        let invitation = Invitation { person_id: Some(person.person(tx)?), ..blank.clone() };
-        tx.invitation_insert(&invitation)?;
-        challenge.invitation_id = Some(invitation.id);
+    if let Some((named, blank)) = &attempt.person {
+        challenge.invitation_id = Some(invited_by_entra(tx, named, blank, attempt.now)?);
     }
     if let Some(id) = challenge.invitation_id {
         entry.actor = Actor::Invitation(id.to_string()).to_string();
@@ -500,12 +500,30 @@ fn invited_by_account(
     let row = Invitation {
         person_id: current.person_id,
         ownership: current.ownership,
-        created_by: format!("{}{}", super::arrive::BY_ACCOUNT, current.id),
+        created_by: format!("{}{}", BY_ACCOUNT, current.id),
         ..blank.clone()
     };
     tx.invitation_insert(&row)?;
     tx.enrollment_account_use(account.id, row.id, claim)?;
     Ok(Some(row.id))
+}
+
+/// The invitation of a token of Entra ID: its first use makes it, every later one finds it, so that a token is good for
+/// one living certificate, as a one-time code is. `code_hash` is unique: of two first uses at once one finds the
+/// other's.
+fn invited_by_entra(
+    tx: &mut Tx<'_>,
+    named: &Named,
+    blank: &Invitation,
+    now: Timestamp,
+) -> Result<InvitationId, Error> {
+    if let Some(row) = tx.invitation_of_code_hash(&blank.code_hash)? {
+        let open = row.state == InvitationState::Open && row.expires_at > now;
+        return if open { Ok(row.id) } else { Err(Error::NotFound("invitation")) };
+    }
+    let row = Invitation { person_id: Some(named.person(tx)?), ..blank.clone() };
+    tx.invitation_insert(&row)?;
+    Ok(row.id)
 }
 
 /// What the provisioning document tells and the server keeps digests of only.
@@ -518,9 +536,8 @@ struct Passwords {
 
 impl Passwords {
     fn new() -> Result<Self, Error> {
-        let password = || -> Result<SecretString, Error> {
-            Ok(SecretString::from(bellwether_certs::hash::hex(&random_bytes::<20>()?)))
-        };
+        let password =
+            || -> Result<SecretString, Error> { Ok(SecretString::from(hex(&random_bytes::<20>()?))) };
         Ok(Self {
             client: password()?,
             server: password()?,

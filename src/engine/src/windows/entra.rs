@@ -6,6 +6,7 @@
 
 use crate::error::Error;
 use crate::ports::SigningKeys;
+use bellwether_certs::hash::sha256;
 use bellwether_certs::jwt::{self, Claims, Expected, KeySet, Refusal};
 use bellwether_model::Timestamp;
 use bellwether_model::time::{DAY, MINUTE, SECOND};
@@ -52,6 +53,9 @@ pub struct EntraUser {
     pub device_id: Option<String>,
     /// The display name.
     pub name: Option<String>,
+    /// SHA-256 of what the token's signature covers: the same for every spelling of the token that is accepted, another
+    /// for every other token (see [`jwt::signed_part`]).
+    pub token_digest: [u8; 32],
 }
 
 impl EntraUser {
@@ -128,7 +132,7 @@ impl Entra {
             },
             judged => judged?,
         };
-        user(tenant, &claims)
+        user(tenant, &claims, sha256(jwt::signed_part(token)?))
     }
 
     fn check(&self, tenant: &Tenant, keys: &KeySet, token: &[u8], now: Timestamp) -> Result<Claims, Refusal> {
@@ -272,7 +276,7 @@ impl Tenant {
 }
 
 /// What is asked of the claims beyond a good token.
-fn user(tenant: &Tenant, claims: &Claims) -> Result<EntraUser, EntraRefusal> {
+fn user(tenant: &Tenant, claims: &Claims, token_digest: [u8; 32]) -> Result<EntraUser, EntraRefusal> {
     if claims.tid() != Some(tenant.id.as_str()) {
         return Err(EntraRefusal::Tenant);
     }
@@ -289,7 +293,7 @@ fn user(tenant: &Tenant, claims: &Claims) -> Result<EntraUser, EntraRefusal> {
     };
     // Only for reading: one that cannot be shown is left out.
     let name = claims.name().filter(|name| !name.is_empty() && is_plain(name)).map(str::to_owned);
-    Ok(EntraUser { tenant: tenant.id.clone(), upn, object_id, device_id, name })
+    Ok(EntraUser { tenant: tenant.id.clone(), upn, object_id, device_id, name, token_digest })
 }
 
 fn is_plain(name: &str) -> bool {

@@ -1,12 +1,14 @@
 //! PCs that enroll with tokens of Entra ID: who the person is, and what a token is good for.
 
+use crate::backends::Database;
 use crate::pc::{Pc, code, pc};
-use crate::support::House;
+use crate::support::{House, house_on, open_on};
 use bellwether_certs::jwt::{public_jwk, sign_rs256};
 use bellwether_certs::keys::KeyPair;
-use bellwether_engine::{Entra, EntraSettings};
+use bellwether_engine::{Entra, EntraSettings, InvitationView, may};
+use bellwether_model::time::MINUTE;
 use bellwether_model::{EnrollmentState, Timestamp};
-use bellwether_windows::enrollment::Credential;
+use bellwether_windows::enrollment::{Credential, Subcode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +17,8 @@ const OURS: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const ANN: &str = "00000000-0000-4000-8000-000000000001";
 const BOB: &str = "00000000-0000-4000-8000-000000000002";
 const NAME: &str = "ann@example.org";
+/// What everybody is told whose credential is not good.
+const UNIFORM: &str = "the user name or the one-time code is wrong, used or expired";
 
 /// A tenant of Entra ID: what it publishes, and what it signs.
 struct Directory {
@@ -38,10 +42,14 @@ impl Directory {
     }
 
     fn with(house: &House, settings: EntraSettings) -> Self {
-        let key = KeyPair::generate_rsa2048().unwrap();
-        let keys = Published(json!({ "keys": [public_jwk("one", &key).unwrap()] }));
+        let new = Self { key: KeyPair::generate_rsa2048().unwrap(), tokens: AtomicU32::new(0) };
+        new.admit(house, settings);
+        new
+    }
+
+    fn admit(&self, house: &House, settings: EntraSettings) {
+        let keys = Published(json!({ "keys": [public_jwk("one", &self.key).unwrap()] }));
         house.engine.set_entra(Arc::new(Entra::new(settings, Arc::new(keys)).unwrap()));
-        Self { key, tokens: AtomicU32::new(0) }
     }
 
     /// A fresh token for somebody.
@@ -167,4 +175,124 @@ on_every_backend! {
         assert_eq!(words(&changes), ["account-given-away", "added", "added", "renamed", "renamed", "renamed"]);
         assert_eq!((changes[4]["before"].as_str(), changes[4]["account"].as_str()), (Some(NAME), Some("ann.married@example.org")));
     }
+
+    /// One token, one living certificate: as a one-time code.
+    async fn at_18_a_token_is_good_for_one_certificate(house: House) {
+        let directory = Directory::of(&house);
+        let token = directory.token(&house, ANN, NAME);
+        let (mut first, mut second) = (pc("P1"), pc("P2"));
+        first.enroll(&house, &jwt(&token)).await.unwrap();
+        let lost = first.cert.clone();
+        first.token(&house, &jwt(&token)).await.unwrap();
+        assert_eq!(first.cert, lost, "the very same request again");
+        second.enroll(&house, &jwt(&token)).await.unwrap();
+        assert_eq!(first.open(&house).await.0, 403, "the second attempt ended the first");
+        second.session(&house).await;
+        assert_eq!(invitations(&house).await.len(), 1);
+        for used in [&token, &respelled(&token)[0]] {
+            let fault = first.token(&house, &jwt(used)).await.unwrap_err();
+            assert_eq!((fault.subcode, fault.reason.as_str()), (Subcode::Authentication, UNIFORM));
+        }
+        assert_eq!(house.devices().await.len(), 1);
+        assert_eq!(changes(&house).await.len(), 1);
+    }
+
+    /// Another spelling of a token is no other token.
+    async fn at_18_a_token_has_one_spelling(house: House) {
+        let directory = Directory::of(&house);
+        let token = directory.token(&house, ANN, NAME);
+        let mut pc = pc("P1");
+        pc.enroll(&house, &jwt(&token)).await.unwrap();
+        for other in respelled(&token) {
+            pc.key = KeyPair::generate_rsa2048().unwrap();
+            let fault = pc.token(&house, &jwt(&other)).await.unwrap_err();
+            assert_eq!((fault.subcode, fault.reason.as_str()), (Subcode::Authentication, UNIFORM), "{other:.20}");
+        }
+        assert_eq!(invitations(&house).await.len(), 1);
+        pc.key = KeyPair::generate_rsa2048().unwrap();
+        pc.token(&house, &jwt(&token)).await.unwrap();
+        assert_eq!(invitations(&house).await.len(), 1);
+    }
+
+    async fn at_18_a_token_ends_with_its_invitation(house: House) {
+        let directory = Directory::of(&house);
+        let (revoked, expired) = (directory.token(&house, ANN, NAME), directory.token(&house, ANN, NAME));
+        let mut pc = pc("P1");
+        pc.enroll(&house, &jwt(&revoked)).await.unwrap();
+        let permit = house.admin.permit::<may::WriteInvitations>(house.site()).unwrap();
+        house.engine.revoke_invitation(&permit, invitations(&house).await[0].id).await.unwrap();
+        assert_eq!(pc.open(&house).await.0, 403);
+        assert_eq!(pc.token(&house, &jwt(&revoked)).await.unwrap_err().reason, UNIFORM);
+        pc.enroll(&house, &jwt(&expired)).await.unwrap();
+        house.later(61 * MINUTE);
+        assert_eq!(pc.token(&house, &jwt(&expired)).await.unwrap_err().reason, UNIFORM, "the same request too");
+        pc.key = KeyPair::generate_rsa2048().unwrap();
+        assert_eq!(pc.token(&house, &jwt(&expired)).await.unwrap_err().reason, UNIFORM);
+    }
+
+    async fn at_18_uses_of_a_token_at_the_same_time_end_with_one_pc(house: House) {
+        let directory = Directory::of(&house);
+        let token = jwt(&directory.token(&house, ANN, NAME));
+        rush(&[&house], &token).await;
+    }
+}
+
+/// Two processes on one database.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_18_uses_of_a_token_at_two_servers_end_with_one_pc() {
+    let Some(database) = Database::fresh() else { return };
+    let house = house_on(database.store(), tempfile::tempdir().unwrap()).await;
+    let engine = open_on(database.store(), house.folder.path(), house.clock.clone()).await.unwrap();
+    let (clock, admin) = (house.clock.clone(), house.admin.clone());
+    let other = House { engine, clock, admin, folder: tempfile::tempdir().unwrap() };
+    let directory = Directory::of(&house);
+    directory.admit(&other, settings());
+    let token = jwt(&directory.token(&house, ANN, NAME));
+    rush(&[&house, &other], &token).await;
+}
+
+/// Six PCs come with one token at once. One of them can open a session.
+async fn rush(houses: &[&House], token: &Credential) {
+    let mut pcs: Vec<Pc> = (0..6).map(|n| pc(&format!("P{n}"))).collect();
+    let uses = pcs.iter_mut().enumerate().map(async |(n, pc)| {
+        // Who meets others too often may be told to come again.
+        pc.token(houses[n % houses.len()], token).await.is_ok()
+    });
+    let served = futures_util::future::join_all(uses).await;
+    assert!(served.contains(&true));
+    let mut opened = 0;
+    for (pc, _) in pcs.iter_mut().zip(served).filter(|(_, served)| *served) {
+        let (status, _) = pc.open(houses[0]).await;
+        assert!(status == 200 || status == 403, "{status}");
+        opened += usize::from(status == 200);
+    }
+    assert_eq!(opened, 1);
+    assert_eq!((invitations(houses[0]).await.len(), houses[0].devices().await.len()), (1, 1));
+}
+
+async fn invitations(house: &House) -> Vec<InvitationView> {
+    let permit = house.admin.permit::<may::ReadInvitations>(house.site()).unwrap();
+    house.engine.invitations(&permit, None, 100).await.unwrap().items
+}
+
+/// The same token in other letters: padding, blanks, and bits of the last letter that mean nothing. The signature has
+/// 256 bytes, so that four bits of its last letter are left over.
+fn respelled(token: &str) -> Vec<String> {
+    let (rest, last) = token.split_at(token.len() - 1);
+    let unused = match last {
+        "A" => "B",
+        "Q" => "R",
+        "g" => "h",
+        _ => "x",
+    };
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    vec![
+        format!("{rest}{unused}"),
+        format!("{token}=="),
+        format!(" {token}"),
+        format!("{token}\n"),
+        format!("{signed}=.{signature}"),
+        format!("{signed}. {signature}"),
+        token.replacen('.', "..", 1),
+    ]
 }
