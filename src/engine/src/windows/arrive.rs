@@ -12,7 +12,7 @@ use bellwether_model::device::IdentityState;
 use bellwether_model::time::DAY;
 use bellwether_model::{
     ChannelId, ChannelKind, DeviceId, EnrollmentId, EnrollmentState, EventKind, Fact, InvitationState,
-    Ownership, Platform, Timestamp,
+    Ownership, PersonId, Platform, Timestamp,
 };
 use bellwether_store::records::{AuditEntry, Channel, Device, Enrollment, Event, Identity, Invitation};
 use bellwether_store::{Scope, Tx};
@@ -27,6 +27,8 @@ const ARRIVAL: i64 = DAY;
 /// Everything the transaction needs, made before it.
 struct Arrival {
     now: Timestamp,
+    /// How many PCs a person of Entra ID may have.
+    person_cap: i64,
     identity: Identity,
     hardware_id: String,
     claims: Claims,
@@ -46,6 +48,11 @@ enum Decided {
 }
 
 impl Engine {
+    /// How many PCs a person of Entra ID may have; none when its tokens are not accepted any more.
+    pub(super) fn person_cap(&self) -> i64 {
+        self.entra().map_or(0, |entra| entra.max_devices_per_person())
+    }
+
     /// Makes the enrollment of an identity that has none. Afterwards the message is served anew.
     pub(super) async fn arrive(
         &self,
@@ -63,6 +70,7 @@ impl Engine {
         let entry = |kind| audit::entry(now, &actor, kind, &target, source, Some(details.clone()));
         let arrival = Arrival {
             now,
+            person_cap: self.person_cap(),
             identity: proven.identity.clone(),
             hardware_id: account.hardware_id.clone(),
             claims: account.claims.clone(),
@@ -132,6 +140,17 @@ fn decide(tx: &mut Tx<'_>, arrival: &Arrival) -> Result<Decided, Error> {
             )));
         }
     }
+    // The same for a person of Entra ID: what ended is not counted any more when others ask.
+    if invitation.created_by.starts_with(BY_ENTRA)
+        && invitation.expires_at <= arrival.now
+        && let Some(person) = invitation.person_id
+        && entra_devices(tx, person, arrival.now)? >= arrival.person_cap
+    {
+        return Ok(Decided::Forbidden(format!(
+            "the person behind invitation {} has enrolled as many devices as they may",
+            invitation.id
+        )));
+    }
     let existing = tx.device_by_hardware(Platform::Windows, &arrival.hardware_id)?;
     if let (Some(bound), found) = (invitation.device_id, &existing)
         && found.as_ref().map(|d| d.id) != Some(bound)
@@ -163,6 +182,12 @@ fn decide(tx: &mut Tx<'_>, arrival: &Arrival) -> Result<Decided, Error> {
     }
     tx.device_update(&device)?;
     begin(tx, arrival, identity, invitation, &device, epoch, EnrollmentState::Active)
+}
+
+/// What counts against the bound of a person of Entra ID: the devices they have, however those were enrolled, and the
+/// tokens that may still become one.
+pub(super) fn entra_devices(tx: &mut Tx<'_>, person: PersonId, now: Timestamp) -> Result<i64, Error> {
+    Ok(tx.person_enrollments(person)? + tx.person_invitations(person, BY_ENTRA, now)?)
 }
 
 /// Rule (c). A PC that enrolls again has lost its older identity: one that still calls after the new certificate was

@@ -1,7 +1,7 @@
 //! Discovery, policy, and the first certificate (MS-MDE2 3.1, MS-XCEP, MS-WSTEP).
 
 use super::account::{ACCOUNT, Account, Claims};
-use super::arrive::{BY_ACCOUNT, BY_ENTRA};
+use super::arrive::{BY_ACCOUNT, BY_ENTRA, entra_devices};
 use super::credential::{Guest, Way, refused};
 use super::entra::EntraUser;
 use super::{SoapRequest, WindowsService, fault};
@@ -211,6 +211,7 @@ impl Engine {
                 Way::Entra(user) => Some(self.entra_person(user, now, source).map_err(refused)?),
                 _ => None,
             },
+            person_cap: self.person_cap(),
             account_row: match guest.way {
                 Way::Account(account) => Some((account, self.blank_invitation(now).map_err(refused)?)),
                 _ => None,
@@ -280,9 +281,8 @@ impl Engine {
                 Ok(*identity)
             }
             Recorded::Refused(reason) => Err(fault(Subcode::Authentication, reason)),
-            Recorded::CapReached => {
-                Err(fault(Subcode::Authorization, "this account has enrolled all its devices")
-                    .with_type(ErrorType::DeviceCapReached))
+            Recorded::CapReached(reason) => {
+                Err(fault(Subcode::Authorization, reason).with_type(ErrorType::DeviceCapReached))
             }
         }
     }
@@ -400,6 +400,8 @@ struct Attempt {
     account_row: Option<(EnrollmentAccount, Invitation)>,
     /// Whom Entra ID named, with the invitation that the token's first use makes.
     person: Option<(Named, Invitation)>,
+    /// How many PCs a person of Entra ID may have.
+    person_cap: i64,
     claim: String,
     now: Timestamp,
     entry: AuditEntry,
@@ -412,7 +414,7 @@ enum Recorded {
     /// The very same request came before: its certificate.
     Again(Box<Identity>),
     Refused(&'static str),
-    CapReached,
+    CapReached(&'static str),
 }
 
 fn record_attempt(tx: &mut Tx<'_>, attempt: &Attempt) -> Result<Recorded, Error> {
@@ -421,11 +423,14 @@ fn record_attempt(tx: &mut Tx<'_>, attempt: &Attempt) -> Result<Recorded, Error>
     if let Some((account, blank)) = &attempt.account_row {
         match invited_by_account(tx, account, blank, &attempt.claim, &attempt.csr_hash, attempt.now)? {
             Some(invitation) => challenge.invitation_id = Some(invitation),
-            None => return Ok(Recorded::CapReached),
+            None => return Ok(Recorded::CapReached("this account has enrolled all its devices")),
         }
     }
     if let Some((named, blank)) = &attempt.person {
-        challenge.invitation_id = Some(invited_by_entra(tx, named, blank, attempt.now)?);
+        match invited_by_entra(tx, named, blank, attempt.person_cap, attempt.now)? {
+            Some(invitation) => challenge.invitation_id = Some(invitation),
+            None => return Ok(Recorded::CapReached("you have enrolled as many devices as you may")),
+        }
     }
     if let Some(id) = challenge.invitation_id {
         entry.actor = Actor::Invitation(id.to_string()).to_string();
@@ -510,20 +515,25 @@ fn invited_by_account(
 
 /// The invitation of a token of Entra ID: its first use makes it, every later one finds it, so that a token is good for
 /// one living certificate, as a one-time code is. `code_hash` is unique: of two first uses at once one finds the
-/// other's.
+/// other's. `None` when the person has as many devices as they may.
 fn invited_by_entra(
     tx: &mut Tx<'_>,
     named: &Named,
     blank: &Invitation,
+    cap: i64,
     now: Timestamp,
-) -> Result<InvitationId, Error> {
+) -> Result<Option<InvitationId>, Error> {
     if let Some(row) = tx.invitation_of_code_hash(&blank.code_hash)? {
         let open = row.state == InvitationState::Open && row.expires_at > now;
-        return if open { Ok(row.id) } else { Err(Error::NotFound("invitation")) };
+        return if open { Ok(Some(row.id)) } else { Err(Error::NotFound("invitation")) };
     }
-    let row = Invitation { person_id: Some(named.person(tx)?), ..blank.clone() };
+    let person = named.person(tx)?;
+    if entra_devices(tx, person, now)? >= cap {
+        return Ok(None);
+    }
+    let row = Invitation { person_id: Some(person), ..blank.clone() };
     tx.invitation_insert(&row)?;
-    Ok(row.id)
+    Ok(Some(row.id))
 }
 
 /// What the provisioning document tells and the server keeps digests of only.

@@ -37,6 +37,8 @@ pub struct EntraSettings {
     pub audiences: Vec<String>,
     /// `https://login.microsoftonline.com`, without a slash at the end; national clouds have another.
     pub authority: String,
+    /// How many PCs one person may have: at least one.
+    pub max_devices_per_person: u32,
 }
 
 /// Whom a verified token speaks for. Tenant and object id say who it is: unlike `upn` they are never given to somebody
@@ -94,6 +96,7 @@ pub struct Entra {
     tenants: Vec<Arc<Tenant>>,
     audiences: Vec<String>,
     source: Arc<dyn SigningKeys>,
+    max_devices_per_person: u32,
 }
 
 impl Entra {
@@ -102,7 +105,10 @@ impl Entra {
     /// # Errors
     /// [`Error::Invalid`] for settings that would accept nobody, or a tenant that is no GUID.
     pub fn new(settings: EntraSettings, source: Arc<dyn SigningKeys>) -> Result<Self, Error> {
-        let EntraSettings { tenants, audiences, authority } = settings;
+        let EntraSettings { tenants, audiences, authority, max_devices_per_person } = settings;
+        if max_devices_per_person == 0 {
+            return Err(Error::Invalid("a person needs at least one device to enroll any".into()));
+        }
         if tenants.is_empty() || audiences.is_empty() || audiences.iter().any(String::is_empty) {
             return Err(Error::Invalid("Entra ID needs at least one tenant and one audience".into()));
         }
@@ -114,7 +120,12 @@ impl Entra {
             None => Err(Error::Invalid("a tenant of Entra ID is named by its id, a GUID".into())),
         };
         let tenants = tenants.iter().map(tenant).collect::<Result<_, _>>()?;
-        Ok(Self { tenants, audiences, source })
+        Ok(Self { tenants, audiences, source, max_devices_per_person })
+    }
+
+    /// How many PCs one person may have.
+    pub(super) fn max_devices_per_person(&self) -> i64 {
+        i64::from(self.max_devices_per_person)
     }
 
     /// Verifies a token (the JWT itself, not its base64 form in a security header) and says whose it is.

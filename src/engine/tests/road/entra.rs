@@ -8,7 +8,7 @@ use bellwether_certs::keys::KeyPair;
 use bellwether_engine::{Entra, EntraSettings, InvitationView, may};
 use bellwether_model::time::MINUTE;
 use bellwether_model::{EnrollmentState, Timestamp};
-use bellwether_windows::enrollment::{Credential, Subcode};
+use bellwether_windows::enrollment::{Credential, ErrorType, Subcode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -83,6 +83,7 @@ fn settings() -> EntraSettings {
         tenants: vec![OURS.into()],
         audiences: vec!["https://mdm.example.org".into()],
         authority: "https://login.microsoftonline.com".into(),
+        max_devices_per_person: 15,
     }
 }
 
@@ -228,6 +229,36 @@ on_every_backend! {
         assert_eq!(pc.token(&house, &jwt(&expired)).await.unwrap_err().reason, UNIFORM, "the same request too");
         pc.key = KeyPair::generate_rsa2048().unwrap();
         assert_eq!(pc.token(&house, &jwt(&expired)).await.unwrap_err().reason, UNIFORM);
+    }
+
+    /// Whoever has a person's account makes no fleet of it.
+    async fn at_18_a_person_enrolls_no_more_pcs_than_allowed(house: House) {
+        let directory = Directory::with(&house, EntraSettings { max_devices_per_person: 2, ..settings() });
+        let invitation = house.invite_pc(Some(NAME)).await;
+        let mut by_code = pc("P1");
+        by_code.enroll(&house, &code(NAME, &invitation)).await.unwrap();
+        by_code.session(&house).await;
+        let mut slow = pc("P2");
+        let slows = directory.credential(&house, ANN, NAME);
+        slow.enroll(&house, &slows).await.unwrap();
+        let mut third = pc("P3");
+        let thirds = directory.credential(&house, ANN, NAME);
+        let fault = third.token(&house, &thirds).await.unwrap_err();
+        assert_eq!((fault.error_type, fault.client_error()), (Some(ErrorType::DeviceCapReached), 0x8018_0013));
+        slow.token(&house, &slows).await.unwrap();
+        directory.enrolled(&house, "P4", BOB, "bob@example.org").await;
+        // What was not finished gives its place to another, and does not take one later.
+        house.later(61 * MINUTE);
+        third.enroll(&house, &thirds).await.unwrap();
+        assert_eq!(slow.open(&house).await.0, 403, "its place is taken");
+        third.session(&house).await;
+        assert_eq!(slow.open(&house).await.0, 403);
+        let fourth = directory.credential(&house, ANN, NAME);
+        assert!(pc("P5").token(&house, &fourth).await.is_err());
+        let ended = house.devices().await.into_iter().find(|d| d.serial.as_deref() == Some("SN-P1"));
+        let permit = house.admin.permit::<may::WriteDevices>(house.site()).unwrap();
+        house.engine.end_enrollment(&permit, ended.unwrap().enrollment.unwrap().id, "sold").await.unwrap();
+        pc("P5").token(&house, &fourth).await.unwrap();
     }
 
     async fn at_18_uses_of_a_token_at_the_same_time_end_with_one_pc(house: House) {

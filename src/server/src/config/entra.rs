@@ -12,6 +12,9 @@ const AUDIENCES: &str = "windows.entra.audiences";
 const AUTHORITY: &str = "windows.entra.authority";
 const KEYS_URL: &str = "windows.entra.keys_url";
 const TRUST: &str = "windows.entra.trust";
+const MAX_DEVICES: &str = "windows.entra.max_devices_per_person";
+
+const A_COUNT: &str = "a whole number is wanted, 1 or more";
 
 /// Stands in [`EntraConfig::keys_url`] where the tenant's id goes.
 pub const ENTRA_TENANT: &str = "{tenant}";
@@ -30,6 +33,8 @@ pub struct EntraConfig {
     pub keys_url: String,
     /// PEM roots for it.
     pub trust: Option<PathBuf>,
+    /// How many PCs one person may have; at least one.
+    pub max_devices_per_person: u32,
 }
 
 impl EntraConfig {
@@ -39,6 +44,7 @@ impl EntraConfig {
             tenants: self.tenants.clone(),
             audiences: self.audiences.clone(),
             authority: self.authority.clone(),
+            max_devices_per_person: self.max_devices_per_person,
         }
     }
 }
@@ -47,7 +53,7 @@ impl EntraConfig {
 pub(super) fn read(read: &Reader<'_>) -> Result<Option<EntraConfig>, ConfigError> {
     let tenants = read.list(TENANTS);
     if tenants.is_empty() {
-        let others = [AUDIENCES, AUTHORITY, KEYS_URL, TRUST];
+        let others = [AUDIENCES, AUTHORITY, KEYS_URL, TRUST, MAX_DEVICES];
         return match others.iter().find(|name| is_set(read, name)) {
             Some(name) => Err(ConfigError::Contradiction(format!("{name} says nothing without {TENANTS}"))),
             None => Ok(None),
@@ -73,7 +79,18 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Option<EntraConfig>, ConfigError
     if !is_keys_url(&keys_url) {
         return Err(read.wrong(KEYS_URL, "an https URL with {tenant} in its path is wanted"));
     }
-    Ok(Some(EntraConfig { tenants, audiences, authority, keys_url, trust: read.path(TRUST) }))
+    let max_devices_per_person = read.parse(MAX_DEVICES, A_COUNT)?;
+    if max_devices_per_person == 0 {
+        return Err(read.wrong(MAX_DEVICES, A_COUNT));
+    }
+    Ok(Some(EntraConfig {
+        tenants,
+        audiences,
+        authority,
+        keys_url,
+        trust: read.path(TRUST),
+        max_devices_per_person,
+    }))
 }
 
 fn is_set(read: &Reader<'_>, name: &str) -> bool {
@@ -113,7 +130,7 @@ mod tests {
     fn it_is_off_without_tenants() {
         assert_eq!(with(&[]).unwrap(), None);
         assert_eq!(with(&[(TENANTS, " , ")]).unwrap(), None);
-        for name in [AUDIENCES, AUTHORITY, KEYS_URL, TRUST] {
+        for name in [AUDIENCES, AUTHORITY, KEYS_URL, TRUST, MAX_DEVICES] {
             let error = with(&[(name, "https://x.example/{tenant}")]).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(TENANTS), "{error}");
         }
@@ -168,6 +185,9 @@ mod tests {
             (KEYS_URL, "https://{tenant}.example/{tenant}"),
             (KEYS_URL, "https://u:p@127.0.0.1/{tenant}"),
             (KEYS_URL, "{tenant}"),
+            (MAX_DEVICES, "0"),
+            (MAX_DEVICES, "-1"),
+            (MAX_DEVICES, "many"),
         ] {
             let error = and(name, value).unwrap_err();
             assert!(error.starts_with(&format!("{name} (flag): ")), "{value}: {error}");
@@ -178,5 +198,9 @@ mod tests {
         let test = and(KEYS_URL, "https://127.0.0.1:4443/keys/{tenant}").unwrap();
         assert_eq!(test.keys_url, "https://127.0.0.1:4443/keys/{tenant}");
         assert_eq!(test.authority, "https://login.microsoftonline.com");
+        assert_eq!(
+            (test.max_devices_per_person, and(MAX_DEVICES, "3").unwrap().max_devices_per_person),
+            (15, 3)
+        );
     }
 }

@@ -198,6 +198,12 @@ pub const KEYS: &[Key] = &[
         "PEM certificates to trust for the signing keys' address instead of the system's",
     ),
     key(
+        "windows.entra.max_devices_per_person",
+        Kind::Number,
+        Some("15"),
+        "how many devices a person may have that enrolls PCs by Entra ID",
+    ),
+    key(
         "log.format",
         Kind::Words(&["auto", "json", "text"]),
         Some("auto"),

@@ -69,6 +69,7 @@ fn settings() -> EntraSettings {
         tenants: vec![OURS.to_uppercase(), SISTER.into()],
         audiences: vec![AUDIENCE.into(), APPLICATION.into()],
         authority: AUTHORITY.into(),
+        max_devices_per_person: 15,
     }
 }
 
