@@ -163,7 +163,11 @@ fn decide(tx: &mut Tx<'_>, arrival: &Arrival) -> Result<Decided, Error> {
         return begin(tx, arrival, identity, invitation, &device, 1, EnrollmentState::Active);
     };
     let old = tx.living_enrollment(device.id)?;
-    if old.as_ref().is_some_and(|old| !may_follow(old, &invitation, &device, &identity)) {
+    let before = match old.as_ref().and_then(|old| old.invitation_id) {
+        Some(id) => tx.invitation(id)?,
+        None => None,
+    };
+    if old.as_ref().is_some_and(|old| !may_follow(old, before.as_ref(), &invitation, &device, &identity)) {
         // Rule (d): hardware hashes are claims, and those of cloned machines are the same.
         let claimant = described(new_device(arrival, &invitation, Some(device.id)), &arrival.claims);
         tx.device_insert(&claimant)?;
@@ -191,16 +195,33 @@ pub(super) fn entra_devices(tx: &mut Tx<'_>, person: PersonId, now: Timestamp) -
 }
 
 /// Rule (c). A PC that enrolls again has lost its older identity: one that still calls after the new certificate was
-/// issued belongs to another machine with the same hardware hash.
-fn may_follow(old: &Enrollment, invitation: &Invitation, device: &Device, identity: &Identity) -> bool {
+/// issued belongs to another machine with the same hardware hash. `before` is the invitation of the old enrollment.
+fn may_follow(
+    old: &Enrollment,
+    before: Option<&Invitation>,
+    invitation: &Invitation,
+    device: &Device,
+    identity: &Identity,
+) -> bool {
     let still_calls = old.last_seen_at.is_some_and(|seen| seen > identity.issued_at);
-    // Whoever has an account's password can claim to be any PC of its person.
-    let by_account = invitation.created_by.starts_with(BY_ACCOUNT);
-    let same_person = !by_account && old.person_id.is_some() && old.person_id == invitation.person_id;
+    let same_person = old.person_id.is_some() && old.person_id == invitation.person_id;
     !still_calls
-        && (same_person
+        && (same_person && is_of_person(before, invitation)
             || invitation.device_id == Some(device.id)
             || old.invitation_id == Some(invitation.id))
+}
+
+/// Whether the person of an invitation says enough about who comes with it to take the place of an enrollment of the
+/// same person.
+///
+/// A code does: an admin made it for that person. The password of an account does not: whoever has it can claim to be
+/// any PC of its person. A token of Entra ID proves who comes, and says nothing about who came before: what the person
+/// had before the directory named them was enrolled by whoever had a code for that name, and who was adopted because of
+/// the name may be its next owner. So it must have been the directory's word both times; then it is the same directory
+/// id, because a person's never changes. Everything else waits for an admin (rule d).
+fn is_of_person(before: Option<&Invitation>, invitation: &Invitation) -> bool {
+    let by_entra = |invitation: &Invitation| invitation.created_by.starts_with(BY_ENTRA);
+    !invitation.created_by.starts_with(BY_ACCOUNT) && (!by_entra(invitation) || before.is_some_and(by_entra))
 }
 
 fn begin(

@@ -231,6 +231,44 @@ on_every_backend! {
         assert_eq!(pc.token(&house, &jwt(&expired)).await.unwrap_err().reason, UNIFORM);
     }
 
+    async fn a_person_of_the_directory_enrolls_their_pc_again(house: House) {
+        let directory = Directory::of(&house);
+        let mut old = directory.enrolled(&house, "P1", ANN, NAME).await;
+        house.engine.flush_last_seen().await.unwrap();
+        house.later(MINUTE);
+        let mut again = directory.enrolled(&house, "P1", ANN, "ann.married@example.org").await;
+        let renamed = ("ann.married@example.org".to_owned(), EnrollmentState::Active);
+        assert_eq!(stands(&house, &again).await, [renamed]);
+        assert_eq!(house.devices().await[0].enrollment.as_ref().unwrap().epoch, 2);
+        assert_eq!(old.open(&house).await.0, 403);
+        // By name alone it would be the same person, too: the directory says otherwise.
+        house.later(MINUTE);
+        let next = directory.enrolled(&house, "P1", BOB, "ann.married@example.org").await;
+        assert_eq!(stands(&house, &next).await[0].1, EnrollmentState::Unproven);
+        again.session(&house).await;
+    }
+
+    /// Who was adopted because of a name does not take what somebody enrolled by a code for that name.
+    async fn at_18_a_name_alone_takes_no_pc(house: House) {
+        let directory = Directory::of(&house);
+        let mut owner = pc("P1");
+        let invitation = house.invite_pc(Some(NAME)).await;
+        owner.enroll(&house, &code(NAME, &invitation)).await.unwrap();
+        owner.session(&house).await;
+        house.engine.flush_last_seen().await.unwrap();
+        // Now, and when the adoption is long ago.
+        for _ in 0..2 {
+            house.later(MINUTE);
+            let claimant = directory.enrolled(&house, "P1", ANN, NAME).await;
+            assert_eq!(claimant.told, [], "it is told nothing");
+            assert_eq!(stands(&house, &claimant).await[0], (NAME.to_owned(), EnrollmentState::Unproven));
+        }
+        assert_eq!(words(&changes(&house).await), ["adopted"]);
+        let stands = stands(&house, &owner).await;
+        assert_eq!(stands.last(), Some(&(NAME.to_owned(), EnrollmentState::Active)));
+        owner.session(&house).await;
+    }
+
     /// Whoever has a person's account makes no fleet of it.
     async fn at_18_a_person_enrolls_no_more_pcs_than_allowed(house: House) {
         let directory = Directory::with(&house, EntraSettings { max_devices_per_person: 2, ..settings() });
