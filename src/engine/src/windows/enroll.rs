@@ -158,6 +158,9 @@ impl Engine {
         })?;
         let hw_dev_id = context.hw_dev_id().map_err(|e| e.fault(""))?;
         let kind = context.enrollment_type().map_err(|e| e.fault(""))?;
+        if let Way::Entra(user) = &guest.way {
+            self.check_terms(user, context.enrollment_data())?;
+        }
         let parsed = tokio::task::spawn_blocking(move || csr::parse(request.as_der()))
             .await
             .map_err(|_| fault(Subcode::InternalServiceFault, "the request could not be read"))?

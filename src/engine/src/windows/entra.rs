@@ -4,6 +4,7 @@
 //! whom. Issuer, `tid`, audience and scope decide. Which keys to look at is read from the unverified token; everything
 //! else from the verified one, `tid` once more.
 
+use super::terms::EntraTerms;
 use crate::error::Error;
 use crate::ports::SigningKeys;
 use bellwether_certs::hash::sha256;
@@ -39,6 +40,8 @@ pub struct EntraSettings {
     pub authority: String,
     /// How many PCs one person may have: at least one.
     pub max_devices_per_person: u32,
+    /// What people accept before.
+    pub terms: EntraTerms,
 }
 
 /// Whom a verified token speaks for. Tenant and object id say who it is: unlike `upn` they are never given to somebody
@@ -97,6 +100,7 @@ pub struct Entra {
     audiences: Vec<String>,
     source: Arc<dyn SigningKeys>,
     max_devices_per_person: u32,
+    terms: EntraTerms,
 }
 
 impl Entra {
@@ -105,7 +109,7 @@ impl Entra {
     /// # Errors
     /// [`Error::Invalid`] for settings that would accept nobody, or a tenant that is no GUID.
     pub fn new(settings: EntraSettings, source: Arc<dyn SigningKeys>) -> Result<Self, Error> {
-        let EntraSettings { tenants, audiences, authority, max_devices_per_person } = settings;
+        let EntraSettings { tenants, audiences, authority, max_devices_per_person, terms } = settings;
         if max_devices_per_person == 0 {
             return Err(Error::Invalid("a person needs at least one device to enroll any".into()));
         }
@@ -120,12 +124,16 @@ impl Entra {
             None => Err(Error::Invalid("a tenant of Entra ID is named by its id, a GUID".into())),
         };
         let tenants = tenants.iter().map(tenant).collect::<Result<_, _>>()?;
-        Ok(Self { tenants, audiences, source, max_devices_per_person })
+        Ok(Self { tenants, audiences, source, max_devices_per_person, terms })
     }
 
     /// How many PCs one person may have.
     pub(super) fn max_devices_per_person(&self) -> i64 {
         i64::from(self.max_devices_per_person)
+    }
+
+    pub(super) fn terms(&self) -> &EntraTerms {
+        &self.terms
     }
 
     /// Verifies a token (the JWT itself, not its base64 form in a security header) and says whose it is.

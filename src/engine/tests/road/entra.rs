@@ -3,12 +3,17 @@
 use crate::backends::Database;
 use crate::pc::{Pc, code, pc};
 use crate::support::{House, house_on, open_on};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bellwether_certs::jwt::{public_jwk, sign_rs256};
 use bellwether_certs::keys::KeyPair;
-use bellwether_engine::{Entra, EntraSettings, InvitationView, may};
+use bellwether_engine::{
+    Entra, EntraSettings, EntraTerms, InvitationView, TermsPage, TermsRefusal, TermsRequest, may,
+};
 use bellwether_model::time::MINUTE;
 use bellwether_model::{EnrollmentState, Timestamp};
 use bellwether_windows::enrollment::{Credential, ErrorType, Subcode};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +22,8 @@ const OURS: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const ANN: &str = "00000000-0000-4000-8000-000000000001";
 const BOB: &str = "00000000-0000-4000-8000-000000000002";
 const NAME: &str = "ann@example.org";
+/// Where the answer to the terms of use goes.
+const APP: &str = "ms-appx-web://Microsoft.AAD.BrokerPlugin/x";
 /// What everybody is told whose credential is not good.
 const UNIFORM: &str = "the user name or the one-time code is wrong, used or expired";
 
@@ -84,6 +91,7 @@ fn settings() -> EntraSettings {
         audiences: vec!["https://mdm.example.org".into()],
         authority: "https://login.microsoftonline.com".into(),
         max_devices_per_person: 15,
+        terms: EntraTerms::default(),
     }
 }
 
@@ -269,6 +277,78 @@ on_every_backend! {
         owner.session(&house).await;
     }
 
+    /// Where terms must be accepted, a certificate costs the acceptance of this text by this person, not long ago.
+    async fn at_18_required_terms_are_accepted_by_the_person_who_enrolls(house: House) {
+        let terms = |text: &str, required| EntraTerms { text: Some(text.into()), required };
+        let be_kind = EntraSettings { terms: terms("Be kind.", true), ..settings() };
+        let directory = Directory::with(&house, be_kind.clone());
+        let (anns, bobs) = (directory.token(&house, ANN, NAME), directory.token(&house, BOB, "bob@example.org"));
+        let mut pc = pc("P1");
+        let refused = async |pc: &mut Pc, why: &str| {
+            let fault = pc.token(&house, &jwt(&anns)).await.unwrap_err();
+            assert_eq!(fault.error_type, Some(ErrorType::InvalidEnrollmentData));
+            let newest = house.entries("device.refused").await.swap_remove(0);
+            let reason = newest.details.unwrap()["reason"].as_str().unwrap().to_owned();
+            assert!(reason.contains("terms of use") && reason.contains(why), "{reason}");
+            house.later(1);
+        };
+        refused(&mut pc, "brings no EnrollmentData").await;
+        let page = terms_page(&house, &anns).await.unwrap();
+        assert_eq!((page.account.as_str(), page.text.as_deref()), (NAME, Some("Be kind.")));
+        let bobs_page = terms_page(&house, &bobs).await.unwrap();
+        let bobs_blob = accept(&house, &bobs_page).await;
+        for wrong in [bobs_blob.as_str(), "AAAA", "nonsense", page.ticket.expose_secret()] {
+            pc.enrollment_data = Some(wrong.to_owned());
+            refused(&mut pc, "not made for this person").await;
+        }
+        let declined = house.engine.windows_terms_answered(page.ticket.expose_secret(), false, None).await.unwrap();
+        assert_eq!((declined.redirect_uri.as_str(), declined.blob), (APP, None));
+        pc.enrollment_data = Some(accept(&house, &page).await);
+        directory.admit(&house, EntraSettings { terms: terms("Be very kind.", true), ..settings() });
+        refused(&mut pc, "the text has changed").await;
+        directory.admit(&house, be_kind);
+        house.later(61 * MINUTE);
+        refused(&mut pc, "too long ago").await;
+        let late = house.engine.windows_terms_answered(page.ticket.expose_secret(), true, None).await;
+        assert!(late.is_err(), "the page is too old as well");
+        for forged in ["", "AAAA", bobs_blob.as_str()] {
+            assert!(house.engine.windows_terms_answered(forged, true, None).await.is_err());
+        }
+        let page = terms_page(&house, &anns).await.unwrap();
+        pc.enrollment_data = Some(accept(&house, &page).await);
+        pc.enroll(&house, &jwt(&anns)).await.unwrap();
+        pc.session(&house).await;
+        let accepted = house.entries("terms.accepted").await.swap_remove(0);
+        assert_eq!(accepted.target, format!("entra:{OURS}:{ANN}"));
+        assert_eq!(accepted.details.unwrap()["account"], NAME);
+        assert_eq!((house.audited("terms.accepted").await, house.audited("terms.declined").await), (3, 1));
+    }
+
+    async fn at_18_terms_are_shown_to_whoever_may_enroll(house: House) {
+        let stranger = KeyPair::generate_rsa2048().unwrap();
+        assert_eq!(terms_page(&house, "e30.e30.").await.err(), Some(TermsRefusal::Unauthorized), "it is off");
+        let directory = Directory::of(&house);
+        let good = directory.token(&house, ANN, NAME);
+        let forged = Directory { key: stranger, tokens: AtomicU32::new(0) }.token(&house, ANN, NAME);
+        for bad in [forged.as_str(), "e30.e30.", ""] {
+            assert_eq!(terms_page(&house, bad).await.err(), Some(TermsRefusal::Unauthorized));
+        }
+        assert_eq!(house.audited("device.refused").await, 4);
+        let page = terms_page(&house, &good).await.unwrap();
+        assert_eq!(page.text, None);
+        // A flood of answers is not a flood of entries.
+        for _ in 0..20 {
+            accept(&house, &page).await;
+        }
+        let more = house.engine.windows_terms_answered(page.ticket.expose_secret(), true, None).await;
+        assert!(matches!(more, Err(bellwether_engine::Error::TooMany { .. })), "{more:?}");
+        assert_eq!(house.audited("terms.accepted").await, 20);
+        // Where they are not required, nobody asks for them.
+        let mut pc = pc("P1");
+        pc.enrollment_data = Some("AAAA".into());
+        pc.enroll(&house, &jwt(&good)).await.unwrap();
+    }
+
     /// Whoever has a person's account makes no fleet of it.
     async fn at_18_a_person_enrolls_no_more_pcs_than_allowed(house: House) {
         let directory = Directory::with(&house, EntraSettings { max_devices_per_person: 2, ..settings() });
@@ -337,6 +417,22 @@ async fn rush(houses: &[&House], token: &Credential) {
     }
     assert_eq!(opened, 1);
     assert_eq!((invitations(houses[0]).await.len(), houses[0].devices().await.len()), (1, 1));
+}
+
+async fn terms_page(house: &House, token: &str) -> Result<TermsPage, TermsRefusal> {
+    let request = TermsRequest {
+        token: token.into(),
+        redirect_uri: APP.into(),
+        request_id: None,
+        source: Some("192.0.2.1".into()),
+    };
+    house.engine.windows_terms(request).await
+}
+
+/// Accepts, and gives what Windows brings back.
+async fn accept(house: &House, page: &TermsPage) -> String {
+    let answer = house.engine.windows_terms_answered(page.ticket.expose_secret(), true, None).await.unwrap();
+    STANDARD.encode(answer.blob.unwrap())
 }
 
 async fn invitations(house: &House) -> Vec<InvitationView> {
