@@ -107,6 +107,12 @@ words!(
         EnrollmentAccountCreated = "enrollment-account.created",
         /// Such an account was taken back.
         EnrollmentAccountRevoked = "enrollment-account.revoked",
+        /// A directory named a person, or calls one by another account.
+        PersonChanged = "person.changed",
+        /// A person accepted the terms of use.
+        TermsAccepted = "terms.accepted",
+        /// A person declined the terms of use.
+        TermsDeclined = "terms.declined",
         /// A package was uploaded.
         PackageUploaded = "package.uploaded",
         /// A package was deleted.

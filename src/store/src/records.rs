@@ -41,7 +41,8 @@ pub struct Authority {
     pub retired_at: Option<Timestamp>,
 }
 
-/// Somebody who uses devices. `account` is unique in a site, compared in lower case.
+/// Somebody who uses devices. `account` is unique in a site, compared in lower case; so is `directory_id`, if there is
+/// one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {
     /// Id.
@@ -52,6 +53,9 @@ pub struct Person {
     pub name: Option<String>,
     /// When first named.
     pub created_at: Timestamp,
+    /// Who this is in a directory, such as `entra:{tenant}:{object id}`: unlike the account it is never given to
+    /// somebody else.
+    pub directory_id: Option<String>,
 }
 
 /// What a person holds.

@@ -42,6 +42,7 @@ diesel::table! {
         account -> Text,
         name -> Nullable<Text>,
         created_at -> BigInt,
+        directory_id -> Nullable<Text>,
     }
 }
 

@@ -48,6 +48,7 @@ const RULES: &[(&str, &str)] = &[
     ("invitations.short_hash", "invitations_short"),
     ("challenges.secret_hash", "challenges_secret"),
     ("people.site_id, people.account", "people_account"),
+    ("people.site_id, people.directory_id", "people_directory"),
     ("channels.site_id, channels.enrollment_id, channels.kind, channels.user_key", "channels_user"),
     ("api_keys.hash", "api_keys_hash"),
     ("authorities.id", "authorities_id"),
