@@ -1,5 +1,6 @@
 //! Attacks by their numbers in the specification: what must be refused is refused, what must live lives.
 
+mod audit;
 mod edge;
 mod floods;
 mod identity;

@@ -10,12 +10,14 @@ use crate::error::Error;
 use crate::permit::{Permit, may};
 use crate::vault::{Vault, new_uuid};
 use crate::views::{AuditReport, AuditView, EventView, Listed};
+use crate::witness::{Testimonies, Testimony, Witness};
 use bellwether_certs::hash::{ct_eq, hex, hmac_sha256_parts, sha256};
 use bellwether_certs::seal::{SigningKey, audit_signing_key, verify_ed25519};
 use bellwether_model::{Actor, AuditId, EventId, EventKind, SiteId, Timestamp};
 use bellwether_store::records::{AuditEntry, Checkpoint, Event};
 use bellwether_store::{Scope, Store};
 use secrecy::ExposeSecret as _;
+use std::sync::{Arc, PoisonError};
 
 /// Rows sealed in one transaction.
 const SEAL_CHUNK: i64 = 200;
@@ -158,6 +160,7 @@ impl Engine {
             };
             let placed: Vec<(EventId, i64)> =
                 events.iter().zip(event_head + 1..).map(|(e, position)| (e.id, position)).collect();
+            let head = checkpoint.clone();
             let done = self
                 .store
                 .write(Scope::Site(site), move |tx| {
@@ -177,7 +180,30 @@ impl Engine {
             if !done {
                 return Ok(());
             }
+            if let Some(head) = head {
+                self.testify(site, &head).await?;
+            }
         }
+    }
+
+    /// Remembers a head outside of the database. If that fails, the next head says as much and more.
+    async fn testify(&self, site: SiteId, head: &Checkpoint) -> Result<(), Error> {
+        let Some(witness) = self.witness() else { return Ok(()) };
+        let line = Testimony::line(site, head)?;
+        let kept = tokio::task::spawn_blocking(move || witness.append(&line)).await;
+        if let Err(reason) = kept.unwrap_or_else(|e| Err(e.to_string())) {
+            tracing::error!(%site, reason, "the audit's witness could not be told");
+        }
+        Ok(())
+    }
+
+    fn witness(&self) -> Option<Arc<dyn Witness>> {
+        self.witness.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps signed heads of the audit there from now on, and compares with them.
+    pub fn set_witness(&self, witness: Arc<dyn Witness>) {
+        *self.witness.write().unwrap_or_else(PoisonError::into_inner) = Some(witness);
     }
 
     /// Sealed entries, newest first.
@@ -227,7 +253,8 @@ impl Engine {
 
     /// Checks the whole chain of a site.
     pub async fn audit_verify(&self, permit: &Permit<may::ReadAudit>) -> Result<AuditReport, Error> {
-        verify_site(&self.store, &self.vault, permit.site).await
+        let lines = witnessed(self.witness()).await?;
+        verify_site(&self.store, &self.vault, permit.site, &lines).await
     }
 }
 
@@ -262,10 +289,27 @@ impl ChainKeys {
     }
 }
 
-/// Recomputes a site's chain and compares: names the first row that is wrong.
-pub(crate) async fn verify_site(store: &Store, vault: &Vault, site: SiteId) -> Result<AuditReport, Error> {
+/// What a witness has kept; nothing without one.
+pub(crate) async fn witnessed(witness: Option<Arc<dyn Witness>>) -> Result<Vec<String>, Error> {
+    let Some(witness) = witness else { return Ok(Vec::new()) };
+    tokio::task::spawn_blocking(move || witness.lines())
+        .await
+        .map_err(|e| Error::Internal(format!("reading the witness: {e}")))?
+        .map_err(|reason| Error::Conflict(format!("the audit's witness cannot be read: {reason}")))
+}
+
+/// Recomputes a site's chain and compares, also with what a witness has kept: names the first row that is wrong.
+pub(crate) async fn verify_site(
+    store: &Store,
+    vault: &Vault,
+    site: SiteId,
+    witnessed: &[String],
+) -> Result<AuditReport, Error> {
     let keys = ChainKeys::of(vault, site)?;
     let public = keys.signer.public();
+    let testimonies = Testimonies::read(witnessed, site, &public, |position, chain, at| {
+        checkpoint_message(site, position, chain, at)
+    });
     // One snapshot says how far to look: what the sealer adds meanwhile has a checkpoint that is not among these.
     let (checkpoints, unsealed, head) = store
         .read(Scope::Site(site), |tx| {
@@ -307,6 +351,13 @@ pub(crate) async fn verify_site(store: &Store, vault: &Vault, site: SiteId) -> R
                     Some(format!("entry {expected} ({} by {}) was changed or moved", row.kind, row.actor));
                 return Ok(report);
             }
+            if let Some(line) = testimonies.contradicts(expected, &chain) {
+                report.broken = Some(format!(
+                    "entry {expected} is another one than the witness saw (line {line}): what came after it was \
+                     cut off and written anew"
+                ));
+                return Ok(report);
+            }
             position = expected;
             before = chain;
             report.entries += 1;
@@ -328,6 +379,12 @@ pub(crate) async fn verify_site(store: &Store, vault: &Vault, site: SiteId) -> R
         ));
     } else if report.entries > 0 && checkpoints.last().map(|c| c.position) != Some(position) {
         report.broken = Some(format!("entry {position} is covered by no signed checkpoint"));
+    } else if let Some((seen, line)) = testimonies.longest().filter(|(seen, _)| *seen > position) {
+        report.broken = Some(format!(
+            "the witness saw {seen} entries (line {line}), but only {position} are left: the end was cut off"
+        ));
+    } else if let Some(line) = testimonies.bad {
+        report.broken = Some(format!("line {line} of the witness was not signed by this server"));
     }
     Ok(report)
 }

@@ -30,6 +30,7 @@ mod vault;
 mod views;
 mod wake;
 mod windows;
+mod witness;
 
 pub use apple::{AppleReply, AppleRequest};
 pub use bellwether_store::StoreConfig;
@@ -44,6 +45,7 @@ pub use windows::{
     Entra, EntraRefusal, EntraSettings, EntraTerms, EntraUser, SessionReply, SessionRequest, SoapReply,
     SoapRequest, TermsAnswer, TermsPage, TermsRefusal, TermsRequest, WindowsService,
 };
+pub use witness::Witness;
 
 use bellwether_model::{Platform, SiteId};
 use bellwether_store::Store;
@@ -68,6 +70,8 @@ pub struct Engine {
     wakers: RwLock<HashMap<Platform, Arc<dyn Waker>>>,
     /// Who judges tokens of Entra ID, when tenants are configured.
     entra: RwLock<Option<Arc<windows::Entra>>>,
+    /// Keeps signed heads of the audit, when there is one.
+    witness: RwLock<Option<Arc<dyn Witness>>>,
     /// Enrollments that called, with the time; written in batches.
     seen: Mutex<HashMap<(SiteId, bellwether_model::EnrollmentId), bellwether_model::Timestamp>>,
     /// Renewals that were tried, with the time: a pass over silent devices costs no write.

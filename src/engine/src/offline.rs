@@ -1,14 +1,16 @@
 //! Verbs that work on the data without a running server.
 
 use crate::StoreConfig;
-use crate::audit::verify_site;
+use crate::audit::{verify_site, witnessed};
 use crate::error::Error;
 use crate::vault::Vault;
 use crate::views::AuditReport;
+use crate::witness::Witness;
 use bellwether_certs::seal::MasterKey;
 use bellwether_store::{Scope, Store};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What the offline verifier found in one site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +26,9 @@ pub async fn verify_offline(
     store: StoreConfig,
     data_dir: &Path,
     master_key: Option<SecretString>,
+    witness: Option<Arc<dyn Witness>>,
 ) -> Result<Vec<OfflineReport>, Error> {
+    let lines = witnessed(witness).await?;
     let text = match master_key {
         Some(text) => text,
         None => {
@@ -40,7 +44,8 @@ pub async fn verify_offline(
     let mut reports = Vec::with_capacity(sites.len());
     for site in sites {
         vault.add_site(site.id, &site.wrapped_key)?;
-        reports.push(OfflineReport { site: site.name, report: verify_site(&store, &vault, site.id).await? });
+        let report = verify_site(&store, &vault, site.id, &lines).await?;
+        reports.push(OfflineReport { site: site.name, report });
     }
     Ok(reports)
 }

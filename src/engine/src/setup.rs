@@ -124,6 +124,7 @@ impl Engine {
             signer,
             wakers: RwLock::new(HashMap::new()),
             entra: RwLock::new(None),
+            witness: RwLock::new(None),
             seen: Mutex::new(HashMap::new()),
             renewal_tries: Mutex::new(HashMap::new()),
             used_keys: Mutex::new(HashMap::new()),

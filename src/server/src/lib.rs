@@ -25,6 +25,7 @@ mod sign_in;
 mod terms;
 pub mod tls;
 pub mod wakers;
+mod witness;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use crate::entra_keys::EntraKeys;
 use crate::listen::{self, ListenError};
 use crate::tls::{self, Contexts, Material, Side, TlsError};
 use crate::wakers::{Apns, ApnsConfig, ApnsError, Wns, WnsConfig, WnsError};
+use crate::witness::WitnessFile;
 use actix_web::dev::ServerHandle;
 use actix_web::web;
 use bellwether_certs::cert::ders_to_pem;
@@ -153,6 +154,9 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     if let Some(entra) = &config.entra {
         let keys = EntraKeys::new(entra).map_err(|e| StartError::Entra(e.to_string()))?;
         engine.set_entra(Arc::new(Entra::new(entra.settings()?, Arc::new(keys))?));
+    }
+    if let Some(path) = &config.audit_witness {
+        engine.set_witness(WitnessFile::shared(path.clone()));
     }
     let setup_token = engine.setup_token();
     let tls_ca = own_ca.then(|| engine.tls_ca().cert_der);

@@ -5,6 +5,7 @@ use super::{Failure, output};
 use crate::config::{Config, Layers, Sources};
 use crate::logging;
 use crate::serve::{self, RunningServer};
+use crate::witness::WitnessFile;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use std::io::IsTerminal as _;
@@ -118,6 +119,7 @@ pub fn show_config(args: &ServerArgs, origin: bool, out: Output) -> Result<(), F
 pub async fn verify_audit(args: &ServerArgs, out: Output) -> Result<(), Failure> {
     let config = Config::from_layers(&layers(args)?)?;
     let store = serve::store(&config);
+    let witness = config.audit_witness.clone().map(WitnessFile::shared);
     if config.database.is_none() && !config.data_dir.join("bellwether.db").exists() {
         return Err(Failure::new(format!(
             "there is no database in {}; use --data-dir",
@@ -125,7 +127,8 @@ pub async fn verify_audit(args: &ServerArgs, out: Output) -> Result<(), Failure>
         )));
     }
     let reports =
-        bellwether_engine::verify_offline(store, &config.data_dir, config.master_key.clone()).await?;
+        bellwether_engine::verify_offline(store, &config.data_dir, config.master_key.clone(), witness)
+            .await?;
     let rows: Vec<serde_json::Value> = reports
         .iter()
         .map(|site| {

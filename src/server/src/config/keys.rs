@@ -222,6 +222,12 @@ pub const KEYS: &[Key] = &[
         "no PC enrolls by Entra ID before its person accepted the terms of use",
     ),
     key(
+        "audit.witness",
+        Kind::Path,
+        None,
+        "a file that every signed head of the audit is added to; put it where the database's admin cannot write",
+    ),
+    key(
         "log.format",
         Kind::Words(&["auto", "json", "text"]),
         Some("auto"),

@@ -53,6 +53,8 @@ pub struct Config {
     pub wns: Option<WnsSettings>,
     /// Entra ID; `None`: its tokens are not accepted.
     pub entra: Option<EntraConfig>,
+    /// A file for the signed heads of the audit; `None`: they stand in the database only.
+    pub audit_witness: Option<PathBuf>,
     /// How to log.
     pub log_format: LogFormat,
     /// What to log.
@@ -151,6 +153,7 @@ impl Config {
             apns_trust: read.path("apns.trust"),
             wns: WnsSettings::read(&read)?,
             entra: entra::read(&read)?,
+            audit_witness: read.path("audit.witness"),
             log_format: match read.text("log.format").as_str() {
                 "auto" => LogFormat::Auto,
                 "json" => LogFormat::Json,
