@@ -55,12 +55,13 @@ impl Tx<'_> {
     /// Site. Newest first.
     pub fn certificates_of_enrollment(&mut self, id: EnrollmentId) -> Result<Vec<Certificate>, StoreError> {
         self.in_site("certificates_of_enrollment", |conn, site| {
-            let rows: Vec<CertificateRow> = certificates::table
+            let mut rows: Vec<CertificateRow> = certificates::table
                 .filter(certificates::site_id.eq(site))
                 .filter(certificates::enrollment_id.eq(id.raw()))
-                .order(certificates::id.desc())
                 .select(CertificateRow::as_select())
                 .load(conn)?;
+            // Sorted here: asked for an order, SQLite walks the site's primary key instead of the owner's index.
+            rows.sort_by(|a, b| b.id.cmp(&a.id));
             records!(rows)
         })
     }
@@ -115,13 +116,14 @@ impl Tx<'_> {
     /// Site. For the authority's revocation list.
     pub fn revoked_certificates(&mut self, authority: AuthorityId) -> Result<Vec<Certificate>, StoreError> {
         self.in_site("revoked_certificates", |conn, site| {
-            let rows: Vec<CertificateRow> = certificates::table
+            let mut rows: Vec<CertificateRow> = certificates::table
                 .filter(certificates::site_id.eq(site))
                 .filter(certificates::authority_id.eq(authority.raw()))
                 .filter(certificates::revoked_at.is_not_null())
-                .order(certificates::id)
                 .select(CertificateRow::as_select())
                 .load(conn)?;
+            // Sorted here: asked for an order, SQLite walks the site's primary key instead of the owner's index.
+            rows.sort_by(|a, b| a.id.cmp(&b.id));
             records!(rows)
         })
     }

@@ -75,12 +75,13 @@ impl Tx<'_> {
     /// Site. Oldest first.
     pub fn identities_of_invitation(&mut self, id: InvitationId) -> Result<Vec<Identity>, StoreError> {
         self.in_site("identities_of_invitation", |conn, site| {
-            let rows: Vec<IdentityRow> = identities::table
+            let mut rows: Vec<IdentityRow> = identities::table
                 .filter(identities::site_id.eq(site))
                 .filter(identities::invitation_id.eq(id.raw()))
-                .order(identities::id)
                 .select(IdentityRow::as_select())
                 .load(conn)?;
+            // Sorted here: asked for an order, SQLite walks the site's primary key instead of the owner's index.
+            rows.sort_by(|a, b| a.id.cmp(&b.id));
             records!(rows)
         })
     }
@@ -88,12 +89,13 @@ impl Tx<'_> {
     /// Site. Oldest first.
     pub fn identities_of_enrollment(&mut self, id: EnrollmentId) -> Result<Vec<Identity>, StoreError> {
         self.in_site("identities_of_enrollment", |conn, site| {
-            let rows: Vec<IdentityRow> = identities::table
+            let mut rows: Vec<IdentityRow> = identities::table
                 .filter(identities::site_id.eq(site))
                 .filter(identities::enrollment_id.eq(id.raw()))
-                .order(identities::id)
                 .select(IdentityRow::as_select())
                 .load(conn)?;
+            // Sorted here: asked for an order, SQLite walks the site's primary key instead of the owner's index.
+            rows.sort_by(|a, b| a.id.cmp(&b.id));
             records!(rows)
         })
     }
@@ -101,13 +103,14 @@ impl Tx<'_> {
     /// Site. For the authority's revocation list.
     pub fn revoked_identities(&mut self, authority: AuthorityId) -> Result<Vec<Identity>, StoreError> {
         self.in_site("revoked_identities", |conn, site| {
-            let rows: Vec<IdentityRow> = identities::table
+            let mut rows: Vec<IdentityRow> = identities::table
                 .filter(identities::site_id.eq(site))
                 .filter(identities::authority_id.eq(authority.raw()))
                 .filter(identities::revoked_at.is_not_null())
-                .order(identities::id)
                 .select(IdentityRow::as_select())
                 .load(conn)?;
+            // Sorted here: asked for an order, SQLite walks the site's primary key instead of the owner's index.
+            rows.sort_by(|a, b| a.id.cmp(&b.id));
             records!(rows)
         })
     }

@@ -221,12 +221,13 @@ impl Tx<'_> {
     /// Site. Oldest first.
     pub fn challenges_of_invitation(&mut self, id: InvitationId) -> Result<Vec<Challenge>, StoreError> {
         self.in_site("challenges_of_invitation", |conn, site| {
-            let rows: Vec<ChallengeRow> = challenges::table
+            let mut rows: Vec<ChallengeRow> = challenges::table
                 .filter(challenges::site_id.eq(site))
                 .filter(challenges::invitation_id.eq(id.raw()))
-                .order(challenges::id)
                 .select(ChallengeRow::as_select())
                 .load(conn)?;
+            // Sorted here: asked for an order, SQLite walks the site's primary key instead of the owner's index.
+            rows.sort_by(|a, b| a.id.cmp(&b.id));
             records!(rows)
         })
     }

@@ -10,6 +10,8 @@ mod jobs;
 mod keys;
 mod misc;
 mod packages;
+#[cfg(test)]
+mod plans;
 mod push;
 mod queue;
 mod sites;

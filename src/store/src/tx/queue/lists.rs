@@ -58,6 +58,9 @@ impl Tx<'_> {
                 .limit(200)
                 .select(CommandRow::as_select())
                 .load(conn))?;
+            if waiting.is_empty() {
+                return Ok(Vec::new());
+            }
             let ids: Vec<&[u8]> = waiting.iter().map(|command| command.id.as_slice()).collect();
             let rows: Vec<PartRow> = native!(conn => parts::table
                 .filter(parts::site_id.eq(site))
