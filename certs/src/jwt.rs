@@ -128,6 +128,16 @@ pub fn unverified_tid(token: &[u8]) -> std::result::Result<String, Refusal> {
     claims.get("tid").and_then(Value::as_str).map(str::to_owned).ok_or(Refusal::Claims)
 }
 
+/// What a token's signature covers, as it came: header, dot and claims. Of a token that [`verify`] accepted there is no
+/// other spelling: the signature is over these very characters, so that padding, blanks or bits that mean nothing make
+/// it wrong. The signature itself is left out; how it is written does not matter here.
+///
+/// # Errors
+/// [`Refusal::TooLarge`], [`Refusal::Shape`].
+pub fn signed_part(token: &[u8]) -> std::result::Result<&[u8], Refusal> {
+    Ok(split(token)?.signed)
+}
+
 /// Makes a token, for tests and the simulator: the server itself never signs one. The header is written as
 /// it is given and judged by nobody.
 ///

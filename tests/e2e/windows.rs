@@ -1,6 +1,7 @@
 //! PCs over real TLS: the whole road, seen from the HTTP API, by the simulator and by a PC that is not ours.
 
 mod attacks;
+mod entra;
 mod judge_pc;
 mod road;
 

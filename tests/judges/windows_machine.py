@@ -21,6 +21,9 @@ MSFT_ROOT = "./Device/Vendor/MSFT"
 MAKER, MODEL, VERSION = "Contoso & Söhne", "Tower <1>", "10.0.26200.1"
 EXT = "./DevDetail/Ext/Microsoft/"
 MSI = MSFT_ROOT + "/EnterpriseDesktopAppManagement/MSI/"
+SCEP = MSFT_ROOT + "/ClientCertificateInstall/SCEP/"
+# Without these nothing is enrolled (ClientCertificateInstall CSP).
+SCEP_NEEDS = {"ServerURL", "Challenge", "EKUMapping", "KeyUsage", "SubjectName", "KeyLength", "HashAlgorithm", "CAThumbprint"}
 RENEW = MSFT_ROOT + "/CertificateStore/MY/WSTEP/Renew"
 # What a server may write; the rest that exists can only be read.
 WRITABLE = re.compile(re.escape(MSFT_ROOT) + r"/(Policy/Config|DMClient/Provider/[^/]+|CertificateStore|RootCATrustedCertificates|"
@@ -198,9 +201,25 @@ class Pc:
         elif uri.startswith(MSI) and uri.endswith("/DownloadInstall"):
             self.t.check("Add stands before Exec, in the same message", uri in self.added, self.added)
             return (202, None, None) if self.install(uri, data) else (500, "0x80070643", None)
+        elif match := re.fullmatch(f"({re.escape(SCEP)}[^/]+)/Install/Enroll", uri):
+            return self.begin_scep(match[1])
         else:
             return 404, NOT_FOUND, None
         return 200, None, None
+
+    def begin_scep(self, base):
+        """Begins: the certificate comes between sessions (windows_scep.py)."""
+        there = {n[len(base) + 9:] for n in self.nodes if n.startswith(base + "/Install/")}
+        if not self.t.check("all that SCEP needs stands before Enroll", SCEP_NEEDS <= there, there):
+            return 500, "0x80070057", None
+        self.scep_says(base, 2)
+        return 200, None, None
+
+    def scep_says(self, base, number, error=0, cert=None):
+        """1 done, 2 pending, 16 failed, 32 unknown."""
+        self.nodes.update({base + "/Status": ("int", str(number)), base + "/ErrorCode": ("int", str(error))})
+        if cert:
+            self.nodes[base + "/CertThumbprint"] = ("chr", hashlib.sha1(cert).hexdigest().upper())
 
     def install(self, uri, data):
         """EnterpriseDesktopAppManagement (section 4.2): fetches what the job names and compares its hash."""

@@ -18,7 +18,8 @@ written there only when one is broken). The exit code is 0 when every check is o
 the judge itself cannot work. `--self-test` needs no server: vectors and builders are checked and counted.
 
 Its parts lie beside it: windows_wire.py (XML, HTTP, SOAP, SyncML and their rules), windows_certificates.py
-(requests and the provisioning document), windows_machine.py (the PC's sessions and its tree of nodes).
+(requests and the provisioning document), windows_machine.py (the PC's sessions and its tree of nodes), windows_scep.py
+(a certificate by strongSwan's `pki --scep`).
 """
 
 import argparse
@@ -39,7 +40,8 @@ sys.dont_write_bytecode = True
 try:
     from lxml import etree
     from windows_certificates import cms, new_key, self_signed, wrapped
-    from windows_machine import MSFT_ROOT, MSI, Pc, Session
+    from windows_machine import MSFT_ROOT, MSI, SCEP, Pc, Session
+    from windows_scep import Scep
     from windows_wire import (
         DISCOVER, DISCOVER_MODELS, ENROLLMENT, GONE_ALERT, INSTALL_ALERT, NS, PKI, POLICIES, SYNCML_MODELS, TOKEN, WSSE,
         WSTEP_MODELS, XCEP_MODELS, XSI, Markup, Stop, Transcript, Unenrolled, alert, b64, digest, from_wbxml, local, meta,
@@ -53,6 +55,7 @@ except ImportError as error:
 SEND = "/api/v1/devices/{serial}/commands"
 COMMAND = "/api/v1/commands/{id}"
 DEVICE = "/api/v1/devices/{serial}"
+CERTIFICATES = "/api/v1/devices/{serial}/certificates"
 PACKAGES = "/api/v1/packages"
 
 
@@ -278,6 +281,50 @@ def apps(pc, api):
         api.state(f"install ({code})", wish, "acknowledged")
 
 
+def certificates(pc, api):
+    """ClientCertificateInstall/SCEP (section 4.3): for use elsewhere, and for nothing here."""
+    t, base, wish = pc.t, SCEP + "wifi", {"type": "request-certificate", "id": "wifi"}
+    first = api.send(wish)
+    seen = pc.session().seen
+    t.need("Install/Enroll is the last thing that is said", seen[-1] == ("Exec", base + "/Install/Enroll"), seen)
+    device = api.call("GET", DEVICE)[1]["device"]["id"]
+    pc.scep = Scep(pc, base, device)
+    for number in (2, 32):
+        pc.scep_says(base, number)
+        pc.session()
+        api.state(f"request-certificate with status {number}", first, "accepted")
+    listed = lambda: [(c["requested"], c["serial"], c["state"]) for c in api.call("GET", CERTIFICATES)[1]["items"]]
+    t.check("nothing is issued before it is fetched", listed() == [], listed())
+    elsewhere = pc.scep.fetch()
+    serial = pc.scep.serial(elsewhere)
+    code, der, _ = run("openssl", "x509", "-in", elsewhere[0], "-outform", "DER")
+    pc.scep_says(base, 1, cert=der)
+    pc.session()
+    api.state("request-certificate", first, "acknowledged")
+    t.check("the API lists it", listed() == [("wifi", serial, "issued")], listed())
+    refused(t, "a certificate for elsewhere, by TLS", pc.knock(elsewhere))
+    nothing(t, "a certificate for elsewhere", renew(pc, "elsewhere", elsewhere)[1])
+    nothing(t, "it, shown by TLS too,", renew(pc, "elsewhere", elsewhere, tls=elsewhere)[1])
+    done, _ = pc.scep.ask(pc.scep.key("renewal"), old=elsewhere)
+    t.check("a certificate for elsewhere renews nothing by SCEP", not done)
+    # Once more under the same name: what is in use stays. This time the PC fails.
+    second = api.send(wish)
+    seen = [(kind, uri) for kind, uri in pc.session().seen if uri.startswith(base)]
+    t.check("a renewal replaces the settings", {kind for kind, _ in seen} == {"Replace", "Exec"}, seen)
+    pc.scep_says(base, 16, -2146877436)
+    pc.session()
+    api.state("request-certificate that fails", second, "failed")
+    error = api.call("GET", COMMAND.replace("{id}", second))[1]["parts"][0]["error"]
+    t.check("and says why", error.get("error_code") == "-2146877436", error)
+
+
+def ended(pc, api):
+    """Certificates end with the enrollment."""
+    items = api.call("GET", CERTIFICATES)[1]["items"]
+    pc.t.check("its certificates are revoked", items and all(c["state"] == "revoked" for c in items), items)
+    pc.t.check("and on the CA's list", {c["serial"] for c in items} <= set(pc.scep.revoked()), items)
+
+
 def renew(pc, name, identity, tls=False, double=False, key=None):
     """Section 2.10. With TLS the certificate is shown where management is, which asks for one."""
     key = key or new_key()
@@ -375,6 +422,7 @@ def unenroll(pc, api):
     message = session.open(ids=[2, 3, 2, 4] if session.nonce else None)
     t.check("the farewell is taken", message.code in ("200", "212") and not message.commands, message.code)
     api.enrollment("the enrollment is over", "ended")
+    ended(pc, api)
     say(f"note: the command is {api.call('GET', COMMAND.replace('{id}', wish))[1].get('command', {}).get('state')}")
     for _ in range(20):
         answer = pc.knock(pc.identity)
@@ -395,6 +443,7 @@ def road(pc):
     strange_sessions(pc, api)
     forgeries(pc, api)
     apps(pc, api)
+    certificates(pc, api)
     renewal(pc, api)
     unenroll(pc, api)
 
@@ -491,7 +540,7 @@ def main():
     parser.add_argument("--self-test", action="store_true", help="check vectors and builders only")
     options = parser.parse_args()
 
-    tools = ["openssl"] + (["xml2wbxml", "wbxml2xml"] if options.format == "wbxml" else [])
+    tools = ["openssl"] + ([] if options.self_test else ["pki"]) + (["xml2wbxml", "wbxml2xml"] if options.format == "wbxml" else [])
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
         say(f"windows_pc: not installed: {', '.join(missing)}")

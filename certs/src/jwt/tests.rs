@@ -299,6 +299,8 @@ fn one_spelling_only() {
         assert_eq!(judged(&token).err(), Some(Refusal::Shape), "{token}");
     }
     assert_eq!(judged("..").err(), Some(Refusal::Header));
+    assert_eq!(signed_part(good.as_bytes()), Ok(format!("{h}.{c}").as_bytes()));
+    assert_eq!(signed_part(b"e30.e30"), Err(Refusal::Shape));
     // Claims are not even decoded before the signature is found good; then they have one spelling as well.
     assert_eq!(judged(&format!("{h}.{c}=.{s}")).err(), Some(Refusal::Signature));
     let padded = format!("{h}.{c}=");

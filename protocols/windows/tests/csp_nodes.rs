@@ -33,6 +33,7 @@ fn scep_of(scope: Scope) -> Scep {
         key_protection: 2,
         key_length: 2048,
         ca_sha1: "0f".repeat(20),
+        renews: false,
     }
 }
 
@@ -78,8 +79,9 @@ fn everything() -> Vec<Step> {
     steps.extend(install_msix("Contoso.App_8wekyb3d8bbwe", "https://mdm.example/a.msix").unwrap());
     for scope in [Scope::Device, Scope::User] {
         steps.extend(scep(&scep_of(scope)).unwrap());
+        steps.extend(scep(&Scep { renews: true, ..scep_of(scope) }).unwrap());
         steps.push(pfx("p", scope, b"pfx", "pw").unwrap());
-        steps.push(scep_status("wifi cert", scope).unwrap());
+        steps.extend(scep_status("wifi cert", scope).unwrap());
         steps.push(vpn(scope, "Head office", "<VPNProfile/>").unwrap());
         steps.push(remove_vpn(scope, "Head office").unwrap());
         steps.push(policy(scope, "Camera", "AllowCamera", &PolicyValue::Int(0)).unwrap());

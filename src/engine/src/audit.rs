@@ -46,6 +46,12 @@ pub(crate) fn entry(
     })
 }
 
+/// The same entry with details that only the transaction knows. They must hold no secret.
+pub(crate) fn with_details(entry: AuditEntry, details: &serde_json::Value) -> AuditEntry {
+    let details = details.to_string();
+    AuditEntry { details_digest: sha256(details.as_bytes()).to_vec(), details: Some(details), ..entry }
+}
+
 /// An outbox row to append in the business transaction. `data` must hold no secret.
 pub(crate) fn event(
     now: Timestamp,

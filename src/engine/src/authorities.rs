@@ -65,12 +65,16 @@ impl Engine {
     pub async fn crl(&self, id: AuthorityId) -> Result<Vec<u8>, Error> {
         let authority = self.authority(id).await?;
         let now = self.now();
-        let revoked = self
+        let (identities, certificates) = self
             .store
-            .read(Scope::Site(authority.site), move |tx| tx.revoked_identities(id).map_err(Error::from))
+            .read(Scope::Site(authority.site), move |tx| {
+                Ok::<_, Error>((tx.revoked_identities(id)?, tx.revoked_certificates(id)?))
+            })
             .await?;
+        let identities = identities.into_iter().map(|i| (i.serial, i.revoked_at));
+        let certificates = certificates.into_iter().map(|c| (c.serial, c.revoked_at));
         let entries: Vec<(String, i64)> =
-            revoked.into_iter().map(|i| (i.serial, i.revoked_at.unwrap_or(now).0)).collect();
+            identities.chain(certificates).map(|(serial, at)| (serial, at.unwrap_or(now).0)).collect();
         // The number must only grow; milliseconds do.
         let number = u64::try_from(now.0).unwrap_or_default();
         Ok(authority.ca.crl(&entries, number, now.0, now.plus(7 * DAY).0)?)

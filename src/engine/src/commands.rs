@@ -425,9 +425,9 @@ impl Engine {
             machine: bellwether_windows::csp::Machine { build, home: false, user_signed_in: true },
             ownership: address.device.ownership,
             channel: address.channel.kind,
-            // SCEP and uploads, which this server cannot do yet, are refused here. Whether the package is there and
-            // fits is seen when the PC calls.
-            material: windows::plan::Material { scep: None, upload_url: None, ..placeholder() },
+            // Uploads, which this server cannot take yet, are refused here. Whether the package is there and fits is
+            // seen when the PC calls.
+            material: windows::plan::Material { upload_url: None, ..placeholder() },
         };
         let plan = plan(intent, &cx)?;
         let settings = match intent {

@@ -3,9 +3,12 @@
 use crate::Engine;
 use crate::error::Error;
 use crate::permit::{Permit, may};
-use crate::views::{ChannelView, DeviceDetail, DeviceView, EnrollmentView, Listed, next_page};
+use crate::views::{
+    CertificateView, ChannelView, DeviceDetail, DeviceView, EnrollmentView, Listed, next_page,
+};
+use bellwether_certs::hash::hex;
 use bellwether_model::{DeviceId, EnrollmentState, Platform};
-use bellwether_store::records::{Device, DeviceFilter, Enrollment, Page};
+use bellwether_store::records::{Certificate, Device, DeviceFilter, Enrollment, Page};
 use bellwether_store::{Scope, Tx};
 
 impl Engine {
@@ -82,6 +85,7 @@ impl Engine {
                 let newest = enrollments.first().cloned();
                 let mut channels = Vec::new();
                 let mut escrow = Vec::new();
+                let mut certificates = Vec::new();
                 if let Some(newest) = &newest {
                     for channel in tx.channels(newest.id)? {
                         channels.push(ChannelView {
@@ -94,6 +98,7 @@ impl Engine {
                         });
                     }
                     escrow = tx.escrow_list(newest.id)?.into_iter().map(|e| e.field).collect();
+                    certificates = tx.certificates_of_enrollment(newest.id)?;
                 }
                 let mut views = Vec::new();
                 for enrollment in enrollments {
@@ -105,7 +110,26 @@ impl Engine {
                     channels,
                     facts: tx.facts(id)?,
                     escrow,
+                    certificates: certificates.into_iter().map(certificate_view).collect(),
                 })
+            })
+            .await
+    }
+
+    /// A page of the certificates that a device got for use elsewhere, in all its enrollments, newest first.
+    pub async fn certificates_of_device(
+        &self,
+        permit: &Permit<may::ReadDevices>,
+        id: DeviceId,
+        cursor: Option<Vec<u8>>,
+        limit: i64,
+    ) -> Result<Listed<CertificateView>, Error> {
+        self.store
+            .read(Scope::Site(permit.site), move |tx| {
+                tx.device(id)?.ok_or(Error::NotFound("device"))?;
+                let rows = tx.certificates_of_device(id, &Page { after: cursor.clone(), limit })?;
+                let next = next_page(&rows, limit, |certificate| certificate.id.as_bytes());
+                Ok(Listed { items: rows.into_iter().map(certificate_view).collect(), next })
             })
             .await
     }
@@ -149,4 +173,22 @@ fn enrollment_view(tx: &mut Tx<'_>, e: Enrollment) -> Result<EnrollmentView, Err
         last_seen_at: e.last_seen_at,
         identity_expires_at: tx.identity(e.identity_id)?.map(|i| i.not_after),
     })
+}
+
+fn certificate_view(c: Certificate) -> CertificateView {
+    CertificateView {
+        id: c.id,
+        enrollment_id: c.enrollment_id,
+        requested: c.requested,
+        common_name: c.common_name,
+        authority_id: c.authority_id,
+        serial: c.serial,
+        fingerprint: hex(&c.fingerprint),
+        not_before: c.not_before,
+        not_after: c.not_after,
+        state: c.state,
+        issued_at: c.issued_at,
+        revoked_at: c.revoked_at,
+        revoked_reason: c.revoked_reason,
+    }
 }

@@ -70,7 +70,8 @@ pub(crate) fn close_attempts(
     Ok(())
 }
 
-/// Ends an enrollment: its channels take nothing more, what waited is superseded. Nothing crosses to a next one.
+/// Ends an enrollment: its channels take nothing more, what waited is superseded, certificates that it got are revoked.
+/// Nothing crosses to a next one.
 pub(crate) fn end(
     tx: &mut Tx<'_>,
     mut enrollment: Enrollment,
@@ -81,6 +82,7 @@ pub(crate) fn end(
     enrollment.ended_at = Some(now);
     enrollment.end_reason = Some(why.to_owned());
     tx.enrollment_update(&enrollment)?;
+    tx.certificates_revoke(enrollment.id, now, why)?;
     for mut channel in tx.channels(enrollment.id)? {
         channel.enabled = false;
         channel.wake_due_at = None;

@@ -40,6 +40,7 @@ impl Engine {
                 account: account.clone(),
                 name: None,
                 created_at: now,
+                directory_id: None,
             }),
             None => None,
         };

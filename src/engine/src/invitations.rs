@@ -43,6 +43,8 @@ const SHORT_CAP: i32 = 10;
 pub(crate) const SOURCE_TRIES: i32 = 20;
 pub(crate) const ALL_TRIES: i32 = 600;
 pub(crate) const TRY_WINDOW: i64 = 10 * MINUTE;
+/// The longest account, in bytes.
+pub(crate) const MAX_ACCOUNT: usize = 254;
 /// Challenges that one invitation may mint: every row is paid by us.
 pub(crate) const MAX_CHALLENGES: usize = 50;
 
@@ -118,6 +120,7 @@ impl Engine {
                 account,
                 name: wish.name.clone(),
                 created_at: now,
+                directory_id: None,
             })
         });
         let person = person.transpose()?;
@@ -429,6 +432,7 @@ impl Engine {
             identity_id: None,
             created_at: now,
             expires_at,
+            requested: None,
         };
         Ok(MintedChallenge { row, secret: SecretString::from(secret) })
     }
@@ -517,7 +521,7 @@ pub(crate) fn ensure_person(tx: &mut Tx<'_>, person: &Person) -> Result<PersonId
 
 pub(crate) fn clean_account(account: &str) -> Result<String, Error> {
     let account = account.trim().to_lowercase();
-    let bad = account.is_empty() || account.len() > 254 || account.chars().any(char::is_control);
+    let bad = account.is_empty() || account.len() > MAX_ACCOUNT || account.chars().any(char::is_control);
     if bad {
         return Err(Error::Invalid(
             "an account is an e-mail address or login name of at most 254 bytes".into(),

@@ -10,6 +10,7 @@ mod authorities;
 mod background;
 mod commands;
 mod devices;
+mod directory;
 mod enrolling;
 mod enrollment_accounts;
 mod error;
@@ -40,8 +41,8 @@ pub use ports::{Clock, PushIdentity, SigningKeys, WakeOutcome, WakeTarget, Waker
 pub use setup::{EngineConfig, TlsCaHandle, WindowsConfig};
 pub use views::*;
 pub use windows::{
-    Entra, EntraRefusal, EntraSettings, EntraUser, SessionReply, SessionRequest, SoapReply, SoapRequest,
-    WindowsService,
+    Entra, EntraRefusal, EntraSettings, EntraTerms, EntraUser, SessionReply, SessionRequest, SoapReply,
+    SoapRequest, TermsAnswer, TermsPage, TermsRefusal, TermsRequest, WindowsService,
 };
 
 use bellwether_model::{Platform, SiteId};

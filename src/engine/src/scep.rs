@@ -1,7 +1,11 @@
-//! Issuing identities over SCEP: the CA's policy.
+//! Issuing identities, and certificates that are none, over SCEP: the CA's policy.
 //!
 //! Sign, record durably, then answer: a device must never hold a certificate that the server does not know. Of the
 //! request only the public key is taken; a request that asks for more than that is refused, not corrected.
+
+mod certificates;
+
+pub(crate) use certificates::{CHALLENGE_LIFE, CertificateOffer, prolong};
 
 use crate::authorities::LoadedAuthority;
 use crate::error::Error;
@@ -130,13 +134,11 @@ impl Engine {
         let Some((site, challenge)) = found.filter(|(site, _)| *site == authority.site) else {
             return refuse(FailInfo::BadRequest, "the challenge is unknown");
         };
-        let name = common_name(challenge.id);
-        if request.csr.subject_cn.as_deref().is_some_and(|cn| !cn.is_empty() && cn != name) {
-            return refuse(
-                FailInfo::BadRequest,
-                "the request names another subject than its challenge was made for",
-            );
+        if challenge.purpose == ChallengePurpose::Certificate {
+            return self.issue_certificate(authority, request, &challenge, source).await;
         }
+        let name = common_name(challenge.id);
+        check_subject(request, &name)?;
         let now = self.now();
         let new = self.make_identity(authority, request, &name, now)?;
         let actor = match challenge.invitation_id {
@@ -372,6 +374,17 @@ fn check_wishes(request: &Request) -> Result<(), Refused> {
     }
     if !csr.requested_names.is_empty() {
         return refuse(FailInfo::BadRequest, "the request asks for names of its own choice");
+    }
+    Ok(())
+}
+
+/// The subject is ours; a request may repeat it.
+fn check_subject(request: &Request, name: &str) -> Result<(), Refused> {
+    if request.csr.subject_cn.as_deref().is_some_and(|cn| !cn.is_empty() && cn != name) {
+        return refuse(
+            FailInfo::BadRequest,
+            "the request names another subject than its challenge was made for",
+        );
     }
     Ok(())
 }

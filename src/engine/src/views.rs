@@ -1,10 +1,11 @@
 //! What the use cases take and give. Plain data; the edge turns it into JSON, tables and pages.
 
+use bellwether_model::device::CertificateState;
 use bellwether_model::permit::Grants;
 use bellwether_model::{
-    ApiKeyId, ChannelKind, CommandId, CommandState, DeviceId, EnrollmentAccountId, EnrollmentId,
-    EnrollmentState, Fact, InvitationId, InvitationState, JobId, Lane, Ownership, PackageId, PackageKind,
-    PartId, PartState, Platform, Timestamp,
+    ApiKeyId, AuthorityId, CertificateId, ChannelKind, CommandId, CommandState, DeviceId,
+    EnrollmentAccountId, EnrollmentId, EnrollmentState, Fact, InvitationId, InvitationState, JobId, Lane,
+    Ownership, PackageId, PackageKind, PartId, PartState, Platform, Timestamp,
 };
 use secrecy::SecretString;
 
@@ -289,6 +290,39 @@ pub struct DeviceDetail {
     pub facts: Vec<Fact>,
     /// Names of stored secrets (never their values).
     pub escrow: Vec<String>,
+    /// Certificates that the newest enrollment got for use elsewhere, newest first.
+    pub certificates: Vec<CertificateView>,
+}
+
+/// A certificate that a device got for use elsewhere (Wi-Fi, VPN). It is no identity.
+#[derive(Clone, Debug)]
+pub struct CertificateView {
+    /// Id.
+    pub id: CertificateId,
+    /// Of.
+    pub enrollment_id: EnrollmentId,
+    /// The name under which it was asked for.
+    pub requested: String,
+    /// Subject CN: the device's id.
+    pub common_name: String,
+    /// The CA that issued it.
+    pub authority_id: AuthorityId,
+    /// Lower-case hex.
+    pub serial: String,
+    /// SHA-256 of the DER, lower-case hex.
+    pub fingerprint: String,
+    /// Validity.
+    pub not_before: Timestamp,
+    /// Validity.
+    pub not_after: Timestamp,
+    /// Good, or on the revocation list.
+    pub state: CertificateState,
+    /// When issued.
+    pub issued_at: Timestamp,
+    /// When revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// Why.
+    pub revoked_reason: Option<String>,
 }
 
 /// A stream of commands, as admins see it.

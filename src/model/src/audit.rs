@@ -57,6 +57,8 @@ words!(
         IdentityRevoked = "identity.revoked",
         /// A certificate was replaced by a renewed one.
         IdentityRenewed = "identity.renewed",
+        /// A certificate that is no identity was issued to a device.
+        CertificateIssued = "certificate.issued",
         /// A device was accepted (Authenticate).
         EnrollmentStarted = "enrollment.started",
         /// A device takes commands now.
@@ -105,6 +107,12 @@ words!(
         EnrollmentAccountCreated = "enrollment-account.created",
         /// Such an account was taken back.
         EnrollmentAccountRevoked = "enrollment-account.revoked",
+        /// A directory named a person, or calls one by another account.
+        PersonChanged = "person.changed",
+        /// A person accepted the terms of use.
+        TermsAccepted = "terms.accepted",
+        /// A person declined the terms of use.
+        TermsDeclined = "terms.declined",
         /// A package was uploaded.
         PackageUploaded = "package.uploaded",
         /// A package was deleted.

@@ -69,11 +69,23 @@ words!(
 );
 
 words!(
-    /// Why an identity was asked for.
+    /// What a certificate is asked for.
     ChallengePurpose {
         /// A first certificate, through an invitation.
         Enroll = "enroll",
         /// A new certificate for a living enrollment.
         Renew = "renew",
+        /// A certificate that a device uses elsewhere (Wi-Fi, VPN). Never an identity.
+        Certificate = "certificate",
+    }
+);
+
+words!(
+    /// A certificate that a device uses elsewhere.
+    CertificateState {
+        /// Recorded and handed out.
+        Issued = "issued",
+        /// Its enrollment ended: on the revocation list.
+        Revoked = "revoked",
     }
 );

@@ -81,6 +81,10 @@ id!(
     IdentityId
 );
 id!(
+    /// A certificate that a device uses elsewhere; no identity.
+    CertificateId
+);
+id!(
     /// A certificate authority of a site; it stands in URLs (`/scep/{ca}`), so it is random (v4), not timed.
     AuthorityId
 );

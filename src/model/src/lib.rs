@@ -19,7 +19,7 @@ pub use capability::CannotDo;
 pub use device::{EnrollmentState, InvitationState, Ownership};
 pub use fact::Fact;
 pub use id::{
-    ApiKeyId, AuditId, AuthorityId, ChallengeId, ChannelId, CommandId, DeliveryId, DeviceId,
+    ApiKeyId, AuditId, AuthorityId, CertificateId, ChallengeId, ChannelId, CommandId, DeliveryId, DeviceId,
     EnrollmentAccountId, EnrollmentId, EventId, IdentityId, InvitationId, JobId, PackageId, PartId, PersonId,
     SiteId,
 };

@@ -2,8 +2,8 @@
 
 use crate::edge::Edge;
 use crate::problem::{Problem, REQUEST_ID};
-use crate::sign_in;
 use crate::tls::Peer;
+use crate::{sign_in, terms};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
@@ -149,8 +149,8 @@ fn is_misdirected(req: &ServiceRequest) -> bool {
 fn speaks_to_devices(path: &str) -> bool {
     const PREFIXES: [&str; 6] =
         ["/apple/", "/scep/", "/crl/", "/packages/", "/EnrollmentServer/", "/ManagementServer/"];
-    // The sign-in page is read by a person, although Windows opens it.
-    path != sign_in::PATH && PREFIXES.iter().any(|prefix| path.starts_with(prefix))
+    // These pages are read by a person, although Windows opens them.
+    ![sign_in::PATH, terms::PATH].contains(&path) && PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }
 
 fn refuse(req: ServiceRequest, problem: &Problem) -> ServiceResponse<BoxBody> {
@@ -230,7 +230,7 @@ mod tests {
         for path in ["/apple/mdm", "/EnrollmentServer/Policy.svc", "/ManagementServer/MDM.svc"] {
             assert!(speaks_to_devices(path), "{path}");
         }
-        for path in [sign_in::PATH, "/enroll/x", "/api/v1/devices", "/"] {
+        for path in [sign_in::PATH, terms::PATH, "/enroll/x", "/api/v1/devices", "/"] {
             assert!(!speaks_to_devices(path), "{path}");
         }
     }

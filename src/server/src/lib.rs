@@ -22,6 +22,7 @@ pub mod problem;
 pub mod routes;
 pub mod serve;
 mod sign_in;
+mod terms;
 pub mod tls;
 pub mod wakers;
 

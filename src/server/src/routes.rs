@@ -5,7 +5,7 @@ use crate::api::{
 };
 use crate::device::{apple, package, scep, windows};
 use crate::tls::Side;
-use crate::{enroll, health, sign_in};
+use crate::{enroll, health, sign_in, terms};
 use actix_web::http::Method;
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, ServiceConfig};
@@ -87,6 +87,9 @@ pub fn table() -> Vec<Entry> {
         Person public GET "/EnrollmentServer/Auth" => sign_in::form;
         Person public HEAD "/EnrollmentServer/Auth" => sign_in::form;
         Person public POST "/EnrollmentServer/Auth" => sign_in::submit;
+        Person public GET "/EnrollmentServer/TermsOfUse" => terms::page;
+        Person public HEAD "/EnrollmentServer/TermsOfUse" => terms::page;
+        Person public POST "/EnrollmentServer/TermsOfUse" => terms::answer;
         Person public GET "/tls-ca.pem" => enroll::tls_ca_pem;
         Person public HEAD "/tls-ca.pem" => enroll::tls_ca_pem;
         Person public GET "/tls-ca.crt" => enroll::tls_ca_der;
@@ -115,6 +118,7 @@ pub fn table() -> Vec<Entry> {
         Key public DELETE "/api/v1/packages/{id}" => packages::delete;
         Key public GET "/api/v1/devices" => devices::list;
         Key public GET "/api/v1/devices/{device}" => devices::show;
+        Key public GET "/api/v1/devices/{device}/certificates" => devices::certificates;
         Key public DELETE "/api/v1/devices/{device}/enrollment" => devices::end;
         Key public GET "/api/v1/devices/{device}/commands" => commands::of_device;
         Key public POST "/api/v1/devices/{device}/commands" => commands::send;

@@ -152,7 +152,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     }
     if let Some(entra) = &config.entra {
         let keys = EntraKeys::new(entra).map_err(|e| StartError::Entra(e.to_string()))?;
-        engine.set_entra(Arc::new(Entra::new(entra.settings(), Arc::new(keys))?));
+        engine.set_entra(Arc::new(Entra::new(entra.settings()?, Arc::new(keys))?));
     }
     let setup_token = engine.setup_token();
     let tls_ca = own_ca.then(|| engine.tls_ca().cert_der);

@@ -83,7 +83,7 @@ fn return_address(edge: &Edge, given: Option<&str>) -> Option<AppRu> {
 /// Whether our own page sent the form, as far as a browser says. `Origin: null` is what a browser sends for a page
 /// with `Referrer-Policy: no-referrer` (Fetch 3.2), so ours; a newer one says beside it where the form stood. Nothing
 /// rides on an older one's silence: there is no cookie that a foreign form could use.
-fn is_own_form(headers: &HeaderMap, own_origin: &str) -> bool {
+pub fn is_own_form(headers: &HeaderMap, own_origin: &str) -> bool {
     let only = |name| {
         let mut all = headers.get_all(name);
         match (all.next(), all.next()) {

@@ -1,7 +1,7 @@
 //! Between a record's fields and a table's columns: ids are 16 bytes, times are milliseconds, words are text.
 
 use crate::StoreError;
-use bellwether_model::device::{ChallengePurpose, ChallengeState, IdentityState};
+use bellwether_model::device::{CertificateState, ChallengePurpose, ChallengeState, IdentityState};
 use bellwether_model::permit::Grants;
 use bellwether_model::*;
 
@@ -52,6 +52,7 @@ ids!(
     InvitationId,
     ChallengeId,
     IdentityId,
+    CertificateId,
     AuthorityId,
     PersonId,
     CommandId,
@@ -94,6 +95,7 @@ texts!(
     ChallengeState,
     ChallengePurpose,
     IdentityState,
+    CertificateState,
     EventKind,
 );
 

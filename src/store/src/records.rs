@@ -1,13 +1,13 @@
 //! The rows, as the rest of the house sees them. Sealed fields are opaque here: the engine sealed them before the
 //! transaction and opens them after it.
 
-use bellwether_model::device::{ChallengePurpose, ChallengeState, IdentityState};
+use bellwether_model::device::{CertificateState, ChallengePurpose, ChallengeState, IdentityState};
 use bellwether_model::permit::Grants;
 use bellwether_model::{
-    ApiKeyId, AuditId, AuthorityId, ChallengeId, ChannelId, ChannelKind, CommandId, CommandState, DeliveryId,
-    DeviceId, EnrollmentAccountId, EnrollmentId, EnrollmentState, EventId, EventKind, Guarantee, IdentityId,
-    InvitationId, InvitationState, JobId, Lane, Outcome, Ownership, PackageId, PackageKind, PartId,
-    PartState, PersonId, Platform, SiteId, Timestamp,
+    ApiKeyId, AuditId, AuthorityId, CertificateId, ChallengeId, ChannelId, ChannelKind, CommandId,
+    CommandState, DeliveryId, DeviceId, EnrollmentAccountId, EnrollmentId, EnrollmentState, EventId,
+    EventKind, Guarantee, IdentityId, InvitationId, InvitationState, JobId, Lane, Outcome, Ownership,
+    PackageId, PackageKind, PartId, PartState, PersonId, Platform, SiteId, Timestamp,
 };
 
 /// Bytes that only the engine can open.
@@ -41,7 +41,8 @@ pub struct Authority {
     pub retired_at: Option<Timestamp>,
 }
 
-/// Somebody who uses devices. `account` is unique in a site, compared in lower case.
+/// Somebody who uses devices. `account` is unique in a site, compared in lower case; so is `directory_id`, if there is
+/// one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {
     /// Id.
@@ -52,6 +53,9 @@ pub struct Person {
     pub name: Option<String>,
     /// When first named.
     pub created_at: Timestamp,
+    /// Who this is in a directory, such as `entra:{tenant}:{object id}`: unlike the account it is never given to
+    /// somebody else.
+    pub directory_id: Option<String>,
 }
 
 /// What a person holds.
@@ -100,11 +104,11 @@ pub struct Challenge {
     pub id: ChallengeId,
     /// Hash of the secret in the profile. Unique over the server.
     pub secret_hash: Vec<u8>,
-    /// First certificate or renewal.
+    /// First identity, renewal, or a certificate that is no identity.
     pub purpose: ChallengePurpose,
     /// Minted by this invitation …
     pub invitation_id: Option<InvitationId>,
-    /// … or for the renewal of this enrollment.
+    /// … or for this enrollment: its renewal, or a certificate.
     pub enrollment_id: Option<EnrollmentId>,
     /// State.
     pub state: ChallengeState,
@@ -116,6 +120,8 @@ pub struct Challenge {
     pub created_at: Timestamp,
     /// Refused from then on.
     pub expires_at: Timestamp,
+    /// The name under which a certificate was asked for; none for identities.
+    pub requested: Option<String>,
 }
 
 /// A device's certificate.
@@ -479,6 +485,41 @@ pub struct ProtocolState {
     pub version: i64,
     /// When last written.
     pub touched_at: Timestamp,
+}
+
+/// A certificate that a device uses elsewhere. It is in no table that tells devices apart: it opens nothing here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Certificate {
+    /// Id.
+    pub id: CertificateId,
+    /// Issued by.
+    pub authority_id: AuthorityId,
+    /// Lower-case hex.
+    pub serial: String,
+    /// SHA-256 of the DER.
+    pub fingerprint: Vec<u8>,
+    /// DER.
+    pub certificate: Vec<u8>,
+    /// Of.
+    pub enrollment_id: EnrollmentId,
+    /// Asked for with this challenge.
+    pub challenge_id: ChallengeId,
+    /// The name under which an administrator asked for it.
+    pub requested: String,
+    /// Subject CN.
+    pub common_name: String,
+    /// Validity.
+    pub not_before: Timestamp,
+    /// Validity.
+    pub not_after: Timestamp,
+    /// State.
+    pub state: CertificateState,
+    /// When recorded.
+    pub issued_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// Why.
+    pub revoked_reason: Option<String>,
 }
 
 /// A name and a password with which several devices may enroll (provisioning packages).

@@ -42,6 +42,7 @@ diesel::table! {
         account -> Text,
         name -> Nullable<Text>,
         created_at -> BigInt,
+        directory_id -> Nullable<Text>,
     }
 }
 
@@ -100,6 +101,7 @@ diesel::table! {
         identity_id -> Nullable<Binary>,
         created_at -> BigInt,
         expires_at -> BigInt,
+        requested -> Nullable<Text>,
     }
 }
 
@@ -448,6 +450,27 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    certificates (site_id, id) {
+        site_id -> Binary,
+        id -> Binary,
+        authority_id -> Binary,
+        serial -> Text,
+        fingerprint -> Binary,
+        certificate -> Binary,
+        enrollment_id -> Binary,
+        challenge_id -> Binary,
+        requested -> Text,
+        common_name -> Text,
+        not_before -> BigInt,
+        not_after -> BigInt,
+        state -> Text,
+        issued_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+        revoked_reason -> Nullable<Text>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     sites,
     server_settings,
@@ -482,4 +505,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     packages,
     package_chunks,
     package_grants,
+    certificates,
 );

@@ -2,6 +2,7 @@
 
 use super::{msi, upload};
 use crate::harness::House;
+use bellwether_certs::cert::CertInfo;
 use bellwether_sim::{SessionOptions, WindowsPc};
 use reqwest::Method;
 use serde_json::json;
@@ -25,6 +26,56 @@ async fn at_01_windows_no_key_no_commands_over_tls() {
     }
     assert_eq!(house.state(&scan).await, "queued");
     house.audited("device.refused", 3).await;
+}
+
+/// What a PC fetched for its Wi-Fi, with its key, from the CA that issues identities: it opens nothing here.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_01_windows_a_certificate_for_elsewhere_opens_nothing_over_tls() {
+    let house = House::new().await;
+    let mut pc = house.enrolled_pc().await;
+    let package = upload(&house, msi(50_000)).await;
+    house.tell(&pc, json!({ "type": "request-certificate", "id": "wifi" })).await;
+    pc.session().await.unwrap();
+    let elsewhere = pc.scep_identity().unwrap();
+    let issuer = |der: &[u8]| CertInfo::parse(der).unwrap().issuer_der;
+    assert_eq!(issuer(&elsewhere.cert_der), issuer(&pc.identity().unwrap().cert_der));
+    let scan = house.tell(&pc, json!({ "type": "defender", "action": "quick-scan" })).await;
+    let signer = Some(elsewhere.clone());
+    for options in [
+        SessionOptions { presented: signer.clone(), sign: Some(false), ..SessionOptions::default() },
+        SessionOptions {
+            presented: signer.clone(),
+            signer: signer.clone(),
+            sign: Some(true),
+            ..SessionOptions::default()
+        },
+        SessionOptions { signer: signer.clone(), sign: Some(true), ..SessionOptions::default() },
+        SessionOptions { no_certificate: true, signer, sign: Some(true), ..SessionOptions::default() },
+    ] {
+        let refused = pc.session_with(options).await.unwrap_err();
+        assert!(format!("{refused:?}").contains("403"), "{refused:?}");
+    }
+    assert_eq!(house.state(&scan).await, "queued");
+    house.audited("device.refused", 4).await;
+    // Of a package that the PC may fetch, nothing; with the identity, all of it.
+    pc.hold_jobs(true);
+    house.tell(&pc, json!({ "type": "install-app", "app": { "source": "package", "id": package } })).await;
+    let told = pc.session().await.unwrap();
+    let job = told.iter().find_map(|t| t.data.clone().filter(|d| d.contains("MsiInstallJob"))).unwrap();
+    let url = job.split("<ContentURL>").nth(1).unwrap().split('<').next().unwrap();
+    let path = url.strip_prefix(&house.url).unwrap();
+    for (identity, status) in [(elsewhere.clone(), 404), (pc.identity().unwrap(), 200)] {
+        let http = house.http.with_client_certificate(&identity.cert_der, &identity.key).unwrap();
+        let request = http.request(Method::GET, &format!("{}{path}", house.device_url));
+        assert_eq!(http.send("package", request).await.unwrap().status, status);
+    }
+    // And as the old certificate of a renewal.
+    let identity = pc.identity().unwrap();
+    pc.set_identity(elsewhere);
+    assert!(pc.renew().await.is_err());
+    pc.set_identity(identity);
+    pc.session().await.unwrap();
+    assert_eq!(house.state(&scan).await, "acknowledged");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,4 +73,8 @@ async fn road(format: &'static str) {
     assert!(output.status.success() && failed.is_empty(), "{failed:#?}\n{said}");
     assert!(checks.len() > 500, "{}", checks.len());
     judge::looked(&format!("windows_pc.py ({format})"), checks.len());
+    let of_scep = |check: &&Value| check["name"].as_str().is_some_and(|name| name.starts_with("SCEP: "));
+    let scep = checks.iter().filter(of_scep).count();
+    assert!(scep > 20, "{scep}");
+    judge::looked("strongSwan pki --scep (a PC's certificate)", scep);
 }

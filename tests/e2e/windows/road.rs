@@ -2,7 +2,10 @@
 
 use super::{code_of, msi, upload};
 use crate::harness::House;
+use bellwether_certs::cert::CertInfo;
 use bellwether_sim::{SessionOptions, WindowsPc};
+use bellwether_windows::syncml::client::Answer;
+use bellwether_windows::syncml::{Format, Verb};
 use serde_json::json;
 
 fn uris(told: &[bellwether_sim::PcTold]) -> Vec<String> {
@@ -59,6 +62,78 @@ async fn a_package_is_installed_with_progress_to_the_end() {
     pc.session().await.unwrap();
     assert_eq!(house.state(&remove).await, "acknowledged");
     assert!(pc.inventory().msis.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_fetched_by_scep_and_ends_with_the_enrollment() {
+    let house = House::new().await;
+    let mut pc = house.enrolled_pc().await;
+    let device = house.show_pc(&pc).await["device"]["id"].as_str().unwrap().to_owned();
+    let list = format!("/devices/{device}/certificates");
+    pc.hold_jobs(true);
+    let wish = json!({ "type": "request-certificate", "id": "Office Wi-Fi" });
+    let first = house.tell(&pc, wish.clone()).await;
+    pc.session().await.unwrap();
+    pc.session().await.unwrap();
+    assert_eq!(house.state(&first).await, "accepted", "told, and pending on the PC");
+    assert_eq!(house.get(&list).await["items"], json!([]), "nothing is issued before it is fetched");
+    pc.hold_jobs(false);
+    // What was held is done after this session, and told in the next one.
+    pc.session().await.unwrap();
+    pc.session().await.unwrap();
+    assert_eq!(house.state(&first).await, "acknowledged", "{:#}", house.command(&first).await);
+    let got = pc.inventory().certificates.into_iter().find(|c| c.kind == "SCEP").unwrap();
+    let info = CertInfo::parse(&got.cert_der).unwrap();
+    assert_eq!((got.id.as_str(), info.subject_cn.as_deref()), ("Office Wi-Fi", Some(device.as_str())));
+    let listed = house.get(&list).await["items"][0].clone();
+    assert_eq!((&listed["requested"], &listed["state"]), (&json!("Office Wi-Fi"), &json!("issued")));
+    assert_eq!((&listed["serial"], &listed["common_name"]), (&json!(info.serial), &json!(device)));
+    assert_eq!(house.show_pc(&pc).await["certificates"][0]["id"], listed["id"]);
+    assert_eq!(
+        house.cli_json(&["device", "certificates", &pc.serial()]).await["items"][0]["id"],
+        listed["id"]
+    );
+    house.audited("certificate.issued", 1).await;
+    // The same again: the old one is replaced when the new one is there.
+    let second = house.tell(&pc, wish).await;
+    let told = pc.session().await.unwrap();
+    assert!(told.iter().all(|t| t.code() == 200 && !matches!(t.verb, Verb::Add | Verb::Delete)), "{told:?}");
+    pc.session().await.unwrap();
+    assert_eq!(house.state(&second).await, "acknowledged", "{:#}", house.command(&second).await);
+    let renewed = pc.inventory().certificates.into_iter().find(|c| c.kind == "SCEP").unwrap();
+    assert_ne!(renewed.cert_der, got.cert_der);
+    house.delete(&format!("/devices/{device}/enrollment")).await;
+    let states: Vec<_> = house.get(&list).await["items"].as_array().unwrap().clone();
+    assert!(states.len() == 2 && states.iter().all(|c| c["state"] == "revoked"), "{states:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_fetched_is_a_failure_with_its_code() {
+    let house = House::new().await;
+    let mut pc = house.enrolled_pc().await;
+    // A setting is lost on the way: the PC does not begin.
+    pc.answer_with(
+        "./Device/Vendor/MSFT/ClientCertificateInstall/SCEP/wifi/Install/CAThumbprint",
+        Answer::status(200),
+    );
+    let command = house.tell(&pc, json!({ "type": "request-certificate", "id": "wifi" })).await;
+    pc.session().await.unwrap();
+    assert_eq!(house.state(&command).await, "failed", "Enroll without its settings");
+    pc.clear_answers();
+    pc.answer_with(
+        "./Device/Vendor/MSFT/ClientCertificateInstall/SCEP/wifi/Status",
+        Answer::value(Format::Int, "16"),
+    );
+    pc.answer_with(
+        "./Device/Vendor/MSFT/ClientCertificateInstall/SCEP/wifi/ErrorCode",
+        Answer::value(Format::Int, "-2146877436"),
+    );
+    let command = house.tell(&pc, json!({ "type": "request-certificate", "id": "wifi" })).await;
+    pc.session().await.unwrap();
+    pc.session().await.unwrap();
+    let shown = house.command(&command).await;
+    assert_eq!(shown["command"]["state"], "failed", "{shown:#}");
+    assert_eq!(shown["parts"][0]["error"]["error_code"], "-2146877436", "{shown:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

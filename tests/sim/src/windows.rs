@@ -185,6 +185,12 @@ impl WindowsPc {
         self.shared.lock().old_identity.clone()
     }
 
+    /// What SCEP brought last, with its key.
+    #[must_use]
+    pub fn scep_identity(&self) -> Option<Identity> {
+        self.shared.lock().state.scep_identities.last().cloned()
+    }
+
     /// Speaks with another identity from now on: another machine's, an expired, a foreign one.
     pub fn set_identity(&mut self, identity: Identity) {
         self.managed = None;

@@ -56,6 +56,8 @@ pub struct Scep {
     pub key_length: u16,
     /// SHA-1 of the CA, 40 hexadecimal digits.
     pub ca_sha1: String,
+    /// The machine has a certificate under this id: it stays until the next one is there.
+    pub renews: bool,
 }
 
 impl std::fmt::Debug for Scep {
@@ -64,7 +66,8 @@ impl std::fmt::Debug for Scep {
     }
 }
 
-/// Enrolls by SCEP: the settings in one Atomic, then `Enroll`.
+/// Enrolls by SCEP: the settings in one Atomic, then `Enroll`. What an earlier try left under the same id, which a
+/// second `Add` would fail on, goes first; a renewal replaces the settings instead.
 ///
 /// # Errors
 /// For settings that the node does not take.
@@ -78,14 +81,20 @@ pub fn scep(scep: &Scep) -> Result<Vec<Step>, Error> {
     if scep.urls.is_empty() || scep.eku.is_empty() {
         return Err(unusable("urls", "an address and an extended key usage are needed"));
     }
-    let base =
-        [scep.scope.prefix(), "ClientCertificateInstall/SCEP/", &segment("id", &scep.id)?, "/Install/"]
-            .concat();
+    let node = scep_node(&scep.id, scep.scope)?;
+    let base = [&node, "/Install/"].concat();
     let names: Vec<String> =
         scep.alternative_names.iter().map(|(kind, name)| [&kind.to_string(), "+", name].concat()).collect();
-    let chr = |leaf: &str, value: String| NodeCommand::add([&base, leaf].concat(), Format::Chr, value);
-    let int =
-        |leaf: &str, value: u16| NodeCommand::add([&base, leaf].concat(), Format::Int, value.to_string());
+    let set = |leaf: &str, format: Format, value: String| {
+        let uri = [&base, leaf].concat();
+        if scep.renews {
+            NodeCommand::replace(uri, format, value)
+        } else {
+            NodeCommand::add(uri, format, value)
+        }
+    };
+    let chr = |leaf: &str, value: String| set(leaf, Format::Chr, value);
+    let int = |leaf: &str, value: u16| set(leaf, Format::Int, value.to_string());
     let mut settings = vec![
         chr("ServerURL", scep.urls.join(";")),
         chr("Challenge", STANDARD.encode(&scep.challenge)),
@@ -100,16 +109,25 @@ pub fn scep(scep: &Scep) -> Result<Vec<Step>, Error> {
     if !names.is_empty() {
         settings.push(chr("SubjectAlternativeNames", names.join(";")));
     }
-    Ok(vec![Step::Atomic(settings), NodeCommand::exec([&base, "Enroll"].concat()).into()])
+    let mut steps = vec![Step::Atomic(settings), NodeCommand::exec([&base, "Enroll"].concat()).into()];
+    if !scep.renews {
+        steps.insert(0, NodeCommand::delete(node).into());
+    }
+    Ok(steps)
 }
 
-/// Asks how an enrollment goes: 1 done, 2 pending, 16 failed, 32 unknown.
+/// Asks how an enrollment goes. `Status`: 1 done, 2 pending, 16 failed, 32 unknown; `ErrorCode`, a HRESULT, comes
+/// before it.
 ///
 /// # Errors
 /// For an id that cannot stand in a LocURI.
-pub fn scep_status(id: &str, scope: Scope) -> Result<Step, Error> {
-    let uri = [scope.prefix(), "ClientCertificateInstall/SCEP/", &segment("id", id)?, "/Status"].concat();
-    Ok(NodeCommand::get(uri).into())
+pub fn scep_status(id: &str, scope: Scope) -> Result<Vec<Step>, Error> {
+    let node = scep_node(id, scope)?;
+    Ok(["/ErrorCode", "/Status"].map(|leaf| NodeCommand::get([&node, leaf].concat()).into()).to_vec())
+}
+
+fn scep_node(id: &str, scope: Scope) -> Result<String, Error> {
+    Ok([scope.prefix(), "ClientCertificateInstall/SCEP/", &segment("id", id)?].concat())
 }
 
 /// Asks for the thumbprints of the roots that were installed.

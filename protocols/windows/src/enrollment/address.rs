@@ -177,6 +177,12 @@ impl TermsRedirect {
         }
     }
 
+    /// The address, without an answer.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The address after the terms were accepted; the blob comes back as `EnrollmentData`.
     #[must_use]
     pub fn accepted(&self, opaque_blob: &[u8]) -> String {

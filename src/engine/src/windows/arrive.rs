@@ -12,19 +12,23 @@ use bellwether_model::device::IdentityState;
 use bellwether_model::time::DAY;
 use bellwether_model::{
     ChannelId, ChannelKind, DeviceId, EnrollmentId, EnrollmentState, EventKind, Fact, InvitationState,
-    Ownership, Platform, Timestamp,
+    Ownership, PersonId, Platform, Timestamp,
 };
 use bellwether_store::records::{AuditEntry, Channel, Device, Enrollment, Event, Identity, Invitation};
 use bellwether_store::{Scope, Tx};
 
 /// How `created_by` of an enrollment account's invitations begins.
 pub(super) const BY_ACCOUNT: &str = "enrollment-account:";
+/// How that of invitations begins which tokens of Entra ID made; the tenant's id follows.
+pub(super) const BY_ENTRA: &str = "entra:";
 /// An invitation that ended after the certificate was issued is still good for so long.
 const ARRIVAL: i64 = DAY;
 
 /// Everything the transaction needs, made before it.
 struct Arrival {
     now: Timestamp,
+    /// How many PCs a person of Entra ID may have.
+    person_cap: i64,
     identity: Identity,
     hardware_id: String,
     claims: Claims,
@@ -44,6 +48,11 @@ enum Decided {
 }
 
 impl Engine {
+    /// How many PCs a person of Entra ID may have; none when its tokens are not accepted any more.
+    pub(super) fn person_cap(&self) -> i64 {
+        self.entra().map_or(0, |entra| entra.max_devices_per_person())
+    }
+
     /// Makes the enrollment of an identity that has none. Afterwards the message is served anew.
     pub(super) async fn arrive(
         &self,
@@ -61,6 +70,7 @@ impl Engine {
         let entry = |kind| audit::entry(now, &actor, kind, &target, source, Some(details.clone()));
         let arrival = Arrival {
             now,
+            person_cap: self.person_cap(),
             identity: proven.identity.clone(),
             hardware_id: account.hardware_id.clone(),
             claims: account.claims.clone(),
@@ -130,6 +140,17 @@ fn decide(tx: &mut Tx<'_>, arrival: &Arrival) -> Result<Decided, Error> {
             )));
         }
     }
+    // The same for a person of Entra ID: what ended is not counted any more when others ask.
+    if invitation.created_by.starts_with(BY_ENTRA)
+        && invitation.expires_at <= arrival.now
+        && let Some(person) = invitation.person_id
+        && entra_devices(tx, person, arrival.now)? >= arrival.person_cap
+    {
+        return Ok(Decided::Forbidden(format!(
+            "the person behind invitation {} has enrolled as many devices as they may",
+            invitation.id
+        )));
+    }
     let existing = tx.device_by_hardware(Platform::Windows, &arrival.hardware_id)?;
     if let (Some(bound), found) = (invitation.device_id, &existing)
         && found.as_ref().map(|d| d.id) != Some(bound)
@@ -142,7 +163,11 @@ fn decide(tx: &mut Tx<'_>, arrival: &Arrival) -> Result<Decided, Error> {
         return begin(tx, arrival, identity, invitation, &device, 1, EnrollmentState::Active);
     };
     let old = tx.living_enrollment(device.id)?;
-    if old.as_ref().is_some_and(|old| !may_follow(old, &invitation, &device, &identity)) {
+    let before = match old.as_ref().and_then(|old| old.invitation_id) {
+        Some(id) => tx.invitation(id)?,
+        None => None,
+    };
+    if old.as_ref().is_some_and(|old| !may_follow(old, before.as_ref(), &invitation, &device, &identity)) {
         // Rule (d): hardware hashes are claims, and those of cloned machines are the same.
         let claimant = described(new_device(arrival, &invitation, Some(device.id)), &arrival.claims);
         tx.device_insert(&claimant)?;
@@ -163,17 +188,40 @@ fn decide(tx: &mut Tx<'_>, arrival: &Arrival) -> Result<Decided, Error> {
     begin(tx, arrival, identity, invitation, &device, epoch, EnrollmentState::Active)
 }
 
+/// What counts against the bound of a person of Entra ID: the devices they have, however those were enrolled, and the
+/// tokens that may still become one.
+pub(super) fn entra_devices(tx: &mut Tx<'_>, person: PersonId, now: Timestamp) -> Result<i64, Error> {
+    Ok(tx.person_enrollments(person)? + tx.person_invitations(person, BY_ENTRA, now)?)
+}
+
 /// Rule (c). A PC that enrolls again has lost its older identity: one that still calls after the new certificate was
-/// issued belongs to another machine with the same hardware hash.
-fn may_follow(old: &Enrollment, invitation: &Invitation, device: &Device, identity: &Identity) -> bool {
+/// issued belongs to another machine with the same hardware hash. `before` is the invitation of the old enrollment.
+fn may_follow(
+    old: &Enrollment,
+    before: Option<&Invitation>,
+    invitation: &Invitation,
+    device: &Device,
+    identity: &Identity,
+) -> bool {
     let still_calls = old.last_seen_at.is_some_and(|seen| seen > identity.issued_at);
-    // Whoever has an account's password can claim to be any PC of its person.
-    let by_account = invitation.created_by.starts_with(BY_ACCOUNT);
-    let same_person = !by_account && old.person_id.is_some() && old.person_id == invitation.person_id;
+    let same_person = old.person_id.is_some() && old.person_id == invitation.person_id;
     !still_calls
-        && (same_person
+        && (same_person && is_of_person(before, invitation)
             || invitation.device_id == Some(device.id)
             || old.invitation_id == Some(invitation.id))
+}
+
+/// Whether the person of an invitation says enough about who comes with it to take the place of an enrollment of the
+/// same person.
+///
+/// A code does: an admin made it for that person. The password of an account does not: whoever has it can claim to be
+/// any PC of its person. A token of Entra ID proves who comes, and says nothing about who came before: what the person
+/// had before the directory named them was enrolled by whoever had a code for that name, and who was adopted because of
+/// the name may be its next owner. So it must have been the directory's word both times; then it is the same directory
+/// id, because a person's never changes. Everything else waits for an admin (rule d).
+fn is_of_person(before: Option<&Invitation>, invitation: &Invitation) -> bool {
+    let by_entra = |invitation: &Invitation| invitation.created_by.starts_with(BY_ENTRA);
+    !invitation.created_by.starts_with(BY_ACCOUNT) && (!by_entra(invitation) || before.is_some_and(by_entra))
 }
 
 fn begin(

@@ -178,8 +178,7 @@ impl Engine {
 
     /// A token of Entra ID names the person. Whoever has an account in an allowed tenant may enroll.
     async fn by_entra(&self, token: &[u8]) -> Result<Guest, Fault> {
-        let entra = self.entra.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(entra) = entra else {
+        let Some(entra) = self.entra() else {
             return Err(fault(Subcode::Authorization, "this server does not accept tokens of Entra ID")
                 .with_type(ErrorType::NotSupported));
         };
@@ -191,6 +190,10 @@ impl Engine {
                 Err(unknown())
             }
         }
+    }
+
+    pub(super) fn entra(&self) -> Option<Arc<Entra>> {
+        self.entra.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Accepts tokens of Entra ID from now on.

@@ -3,13 +3,14 @@
 use super::account::{Account, Going};
 use super::applied::Setting;
 use super::judge::verbs_by_path;
-use super::plan::{Context, Material, PackageInfo, plan};
+use super::plan::{Context, Material, PackageInfo, ScepMaterial, plan};
 use crate::Engine;
 use crate::error::Error;
+use crate::scep::{self, CertificateOffer};
 use bellwether_model::intent::AppSource;
-use bellwether_model::{Actor, ChannelKind, EventKind, Guarantee, Intent, SiteId};
-use bellwether_store::Scope;
-use bellwether_store::records::{Candidate, Device, Enrollment, Sealed};
+use bellwether_model::{Actor, ChallengeId, ChannelKind, EventKind, Guarantee, Intent, SiteId, Timestamp};
+use bellwether_store::records::{Candidate, Challenge, Device, Enrollment, PackageGrant, Sealed};
+use bellwether_store::{Scope, Tx};
 use bellwether_windows::csp::Machine;
 use bellwether_windows::syncml::{Command, Header, Location, Message, Meta, reader, writer};
 use secrecy::ExposeSecret as _;
@@ -31,6 +32,38 @@ struct Wire {
     request: String,
     awaits: bool,
     watch: Vec<String>,
+    /// The challenge that stands in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    challenge: Option<ChallengeId>,
+}
+
+/// What a part gives the PC leave for.
+pub(super) enum Grant {
+    /// To fetch a package.
+    Package(PackageGrant),
+    /// To fetch a certificate.
+    Certificate(Box<Challenge>),
+    /// The same challenge again, until then.
+    Prolonged(ChallengeId, Timestamp),
+}
+
+impl Grant {
+    /// In the transaction of the hand-over.
+    pub(super) fn give(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        match self {
+            Self::Package(grant) => Ok(tx.package_grant_insert(grant)?),
+            Self::Certificate(challenge) => Ok(tx.challenge_insert(challenge)?),
+            Self::Prolonged(challenge, until) => scep::prolong(tx, *challenge, *until),
+        }
+    }
+}
+
+/// A part as it is handed over, frozen or about to be.
+struct Made {
+    wire: Wire,
+    grant: Option<Grant>,
+    /// It need not be sent to a PC that has what it sets.
+    spares: bool,
 }
 
 /// A part with its commands.
@@ -39,8 +72,8 @@ pub(super) struct Prepared {
     pub going: Going,
     /// To be frozen with the first hand-over.
     pub sealed: Option<Sealed>,
-    /// Inserted with the first hand-over.
-    pub grant: Option<bellwether_store::records::PackageGrant>,
+    /// Given with the hand-over.
+    pub grant: Option<Grant>,
     /// It need not be sent to a PC that has what it sets.
     spares: bool,
 }
@@ -62,10 +95,14 @@ impl Engine {
         candidate: &Candidate,
     ) -> Result<Option<Prepared>, Error> {
         let made = match &candidate.part.wire {
-            Some(wire) => self.frozen(pc.site, candidate, wire).map(|wire| (wire, None, false)),
+            Some(wire) => self.frozen(pc.site, candidate, wire).map(|wire| {
+                let until = self.now().plus(scep::CHALLENGE_LIFE);
+                let again = wire.challenge.map(|id| Grant::Prolonged(id, until));
+                Made { wire, grant: again, spares: false }
+            }),
             None => self.planned(pc, kind, candidate).await,
         };
-        let (wire, grant, spares) = match made {
+        let Made { wire, grant, spares } = match made {
             Ok(made) => made,
             Err(Error::CannotDo(reason) | Error::Invalid(reason)) => {
                 self.drop_part(pc.site, candidate, &reason).await?;
@@ -124,18 +161,14 @@ impl Engine {
         })
     }
 
-    async fn planned(
-        &self,
-        pc: &Pc<'_>,
-        kind: ChannelKind,
-        candidate: &Candidate,
-    ) -> Result<(Wire, Option<bellwether_store::records::PackageGrant>, bool), Error> {
+    async fn planned(&self, pc: &Pc<'_>, kind: ChannelKind, candidate: &Candidate) -> Result<Made, Error> {
         let (stored, intent) = self.open_intent(pc.site, &candidate.command).await?;
-        let (package, grant) = self.package_for(pc, &intent).await?;
+        let (package, package_grant) = self.package_for(pc, &intent).await?;
+        let (scep, challenge) = self.certificate_for(pc, &intent).await?;
         let material = Material {
             password: stored.password.clone(),
             package,
-            scep: None,
+            scep,
             upload_url: None,
             request_id: candidate.part.id.to_string(),
         };
@@ -154,9 +187,38 @@ impl Engine {
             .nth(index)
             .ok_or_else(|| Error::Internal("a part that the plan does not have".into()))?;
         let syncml = syncml_of(part.commands)?;
-        let spares = matches!(intent, Intent::Configure { force: false, .. });
-        let wire = Wire { syncml, request: part.request, awaits: part.awaits, watch: part.watch };
-        Ok((wire, grant, spares))
+        let wire = Wire {
+            syncml,
+            request: part.request,
+            awaits: part.awaits,
+            watch: part.watch,
+            challenge: challenge.as_ref().map(|row| row.id),
+        };
+        let grant = challenge.map(|row| Grant::Certificate(Box::new(row)));
+        Ok(Made {
+            wire,
+            grant: grant.or(package_grant.map(Grant::Package)),
+            spares: matches!(intent, Intent::Configure { force: false, .. }),
+        })
+    }
+
+    /// What SCEP needs for an intent that asks for a certificate, with a challenge that is made for this PC.
+    async fn certificate_for(
+        &self,
+        pc: &Pc<'_>,
+        intent: &Intent,
+    ) -> Result<(Option<ScepMaterial>, Option<Challenge>), Error> {
+        let Intent::RequestCertificate { id } = intent else { return Ok((None, None)) };
+        let offer = self.offer_certificate(pc.site, pc.enrollment, id).await?;
+        let CertificateOffer { url, ca_sha1, common_name, renews, secret, challenge } = offer;
+        let material = ScepMaterial {
+            url,
+            challenge: secret.expose_secret().to_owned(),
+            subject: ["CN=", &common_name].concat(),
+            ca_sha1,
+            renews,
+        };
+        Ok((Some(material), Some(challenge)))
     }
 
     /// The package of an intent with an address that is made for this PC.
@@ -164,7 +226,7 @@ impl Engine {
         &self,
         pc: &Pc<'_>,
         intent: &Intent,
-    ) -> Result<(Option<PackageInfo>, Option<bellwether_store::records::PackageGrant>), Error> {
+    ) -> Result<(Option<PackageInfo>, Option<PackageGrant>), Error> {
         let Intent::InstallApp { app: AppSource::Package { id, .. } } = intent else {
             return Ok((None, None));
         };

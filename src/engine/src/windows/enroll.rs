@@ -1,25 +1,25 @@
 //! Discovery, policy, and the first certificate (MS-MDE2 3.1, MS-XCEP, MS-WSTEP).
 
 use super::account::{ACCOUNT, Account, Claims};
+use super::arrive::{BY_ACCOUNT, BY_ENTRA, entra_devices};
 use super::credential::{Guest, Way, refused};
 use super::entra::EntraUser;
 use super::{SoapRequest, WindowsService, fault};
 use crate::authorities::LoadedAuthority;
+use crate::directory::Named;
 use crate::error::Error;
-use crate::invitations::{clean_account, common_name, ensure_person};
+use crate::invitations::{clean_account, common_name};
 use crate::scep::{Claim, claim, issued_entry, new_identity};
 use crate::vault::new_uuid;
 use crate::{Engine, audit};
 use bellwether_certs::csr;
-use bellwether_certs::hash::{Digest, md5, random_bytes};
+use bellwether_certs::hash::{Digest, hex, md5, random_bytes};
 use bellwether_model::device::{ChallengePurpose, ChallengeState, IdentityState};
 use bellwether_model::time::HOUR;
 use bellwether_model::{
-    Actor, ChallengeId, EventKind, InvitationId, InvitationState, PersonId, Platform, SiteId, Timestamp,
+    Actor, ChallengeId, EventKind, InvitationId, InvitationState, Platform, SiteId, Timestamp,
 };
-use bellwether_store::records::{
-    AuditEntry, Challenge, EnrollmentAccount, Identity, Invitation, Person, Sealed,
-};
+use bellwether_store::records::{AuditEntry, Challenge, EnrollmentAccount, Identity, Invitation, Sealed};
 use bellwether_store::{Scope, Tx};
 use bellwether_windows::enrollment::provisioning::{
     Account as WireAccount, Certificate, ClientCredential, DmClient, Encoding, Enrollment as WireEnrollment,
@@ -158,6 +158,9 @@ impl Engine {
         })?;
         let hw_dev_id = context.hw_dev_id().map_err(|e| e.fault(""))?;
         let kind = context.enrollment_type().map_err(|e| e.fault(""))?;
+        if let Way::Entra(user) = &guest.way {
+            self.check_terms(user, context.enrollment_data())?;
+        }
         let parsed = tokio::task::spawn_blocking(move || csr::parse(request.as_der()))
             .await
             .map_err(|_| fault(Subcode::InternalServiceFault, "the request could not be read"))?
@@ -208,9 +211,10 @@ impl Engine {
             fresh,
             csr_hash: parsed.sha256,
             person: match &guest.way {
-                Way::Entra(user) => Some(self.entra_person(user, now).map_err(refused)?),
+                Way::Entra(user) => Some(self.entra_person(user, now, source).map_err(refused)?),
                 _ => None,
             },
+            person_cap: self.person_cap(),
             account_row: match guest.way {
                 Way::Account(account) => Some((account, self.blank_invitation(now).map_err(refused)?)),
                 _ => None,
@@ -280,9 +284,8 @@ impl Engine {
                 Ok(*identity)
             }
             Recorded::Refused(reason) => Err(fault(Subcode::Authentication, reason)),
-            Recorded::CapReached => {
-                Err(fault(Subcode::Authorization, "this account has enrolled all its devices")
-                    .with_type(ErrorType::DeviceCapReached))
+            Recorded::CapReached(reason) => {
+                Err(fault(Subcode::Authorization, reason).with_type(ErrorType::DeviceCapReached))
             }
         }
     }
@@ -297,9 +300,9 @@ impl Engine {
         Ok(self.new_challenge(ChallengePurpose::Enroll, invitation, None, now, until)?.row)
     }
 
-    /// An invitation that an enrollment account makes for one device. Nobody can present its code.
+    /// An invitation that a credential for more than one device makes for one. Nobody can present its code.
     fn blank_invitation(&self, now: Timestamp) -> Result<Invitation, Error> {
-        let nobody = bellwether_certs::hash::hex(&random_bytes::<32>()?);
+        let nobody = hex(&random_bytes::<32>()?);
         Ok(Invitation {
             id: InvitationId(new_uuid(now)?),
             platform: Platform::Windows,
@@ -321,16 +324,18 @@ impl Engine {
         })
     }
 
-    /// The person that Entra ID named, and an invitation for this one attempt.
-    fn entra_person(&self, user: &EntraUser, now: Timestamp) -> Result<(Person, Invitation), Error> {
-        let person = Person {
-            id: PersonId(new_uuid(now)?),
-            account: clean_account(&user.upn)?,
-            name: user.name.clone(),
-            created_at: now,
-        };
-        let blank = self.blank_invitation(now)?;
-        Ok((person, Invitation { created_by: format!("entra:{}", user.tenant), ..blank }))
+    /// The person that Entra ID named, and the invitation that the token stands for.
+    fn entra_person(
+        &self,
+        user: &EntraUser,
+        now: Timestamp,
+        source: Option<&str>,
+    ) -> Result<(Named, Invitation), Error> {
+        let account = clean_account(&user.upn)?;
+        let person = Named::new(user.directory_id(), account, user.name.clone(), now, source)?;
+        let code_hash = self.vault.code_hash("entra", &hex(&user.token_digest));
+        let created_by = format!("{BY_ENTRA}{}", user.tenant);
+        Ok((person, Invitation { code_hash, created_by, ..self.blank_invitation(now)? }))
     }
 
     fn document(
@@ -396,8 +401,10 @@ struct Attempt {
     fresh: bool,
     csr_hash: [u8; 32],
     account_row: Option<(EnrollmentAccount, Invitation)>,
-    /// Whom Entra ID named, with the invitation that is made for this attempt.
-    person: Option<(Person, Invitation)>,
+    /// Whom Entra ID named, with the invitation that the token's first use makes.
+    person: Option<(Named, Invitation)>,
+    /// How many PCs a person of Entra ID may have.
+    person_cap: i64,
     claim: String,
     now: Timestamp,
     entry: AuditEntry,
@@ -410,7 +417,7 @@ enum Recorded {
     /// The very same request came before: its certificate.
     Again(Box<Identity>),
     Refused(&'static str),
-    CapReached,
+    CapReached(&'static str),
 }
 
 fn record_attempt(tx: &mut Tx<'_>, attempt: &Attempt) -> Result<Recorded, Error> {
@@ -419,13 +426,14 @@ fn record_attempt(tx: &mut Tx<'_>, attempt: &Attempt) -> Result<Recorded, Error>
     if let Some((account, blank)) = &attempt.account_row {
         match invited_by_account(tx, account, blank, &attempt.claim, &attempt.csr_hash, attempt.now)? {
             Some(invitation) => challenge.invitation_id = Some(invitation),
-            None => return Ok(Recorded::CapReached),
+            None => return Ok(Recorded::CapReached("this account has enrolled all its devices")),
         }
     }
-    if let Some((person, blank)) = &attempt.person {
-        let invitation = Invitation { person_id: Some(ensure_person(tx, person)?), ..blank.clone() };
-        tx.invitation_insert(&invitation)?;
-        challenge.invitation_id = Some(invitation.id);
+    if let Some((named, blank)) = &attempt.person {
+        match invited_by_entra(tx, named, blank, attempt.person_cap, attempt.now)? {
+            Some(invitation) => challenge.invitation_id = Some(invitation),
+            None => return Ok(Recorded::CapReached("you have enrolled as many devices as you may")),
+        }
     }
     if let Some(id) = challenge.invitation_id {
         entry.actor = Actor::Invitation(id.to_string()).to_string();
@@ -500,11 +508,34 @@ fn invited_by_account(
     let row = Invitation {
         person_id: current.person_id,
         ownership: current.ownership,
-        created_by: format!("{}{}", super::arrive::BY_ACCOUNT, current.id),
+        created_by: format!("{}{}", BY_ACCOUNT, current.id),
         ..blank.clone()
     };
     tx.invitation_insert(&row)?;
     tx.enrollment_account_use(account.id, row.id, claim)?;
+    Ok(Some(row.id))
+}
+
+/// The invitation of a token of Entra ID: its first use makes it, every later one finds it, so that a token is good for
+/// one living certificate, as a one-time code is. `code_hash` is unique: of two first uses at once one finds the
+/// other's. `None` when the person has as many devices as they may.
+fn invited_by_entra(
+    tx: &mut Tx<'_>,
+    named: &Named,
+    blank: &Invitation,
+    cap: i64,
+    now: Timestamp,
+) -> Result<Option<InvitationId>, Error> {
+    if let Some(row) = tx.invitation_of_code_hash(&blank.code_hash)? {
+        let open = row.state == InvitationState::Open && row.expires_at > now;
+        return if open { Ok(Some(row.id)) } else { Err(Error::NotFound("invitation")) };
+    }
+    let person = named.person(tx)?;
+    if entra_devices(tx, person, now)? >= cap {
+        return Ok(None);
+    }
+    let row = Invitation { person_id: Some(person), ..blank.clone() };
+    tx.invitation_insert(&row)?;
     Ok(Some(row.id))
 }
 
@@ -518,9 +549,8 @@ struct Passwords {
 
 impl Passwords {
     fn new() -> Result<Self, Error> {
-        let password = || -> Result<SecretString, Error> {
-            Ok(SecretString::from(bellwether_certs::hash::hex(&random_bytes::<20>()?)))
-        };
+        let password =
+            || -> Result<SecretString, Error> { Ok(SecretString::from(hex(&random_bytes::<20>()?))) };
         Ok(Self {
             client: password()?,
             server: password()?,

@@ -4,8 +4,10 @@
 //! whom. Issuer, `tid`, audience and scope decide. Which keys to look at is read from the unverified token; everything
 //! else from the verified one, `tid` once more.
 
+use super::terms::EntraTerms;
 use crate::error::Error;
 use crate::ports::SigningKeys;
+use bellwether_certs::hash::sha256;
 use bellwether_certs::jwt::{self, Claims, Expected, KeySet, Refusal};
 use bellwether_model::Timestamp;
 use bellwether_model::time::{DAY, MINUTE, SECOND};
@@ -36,10 +38,14 @@ pub struct EntraSettings {
     pub audiences: Vec<String>,
     /// `https://login.microsoftonline.com`, without a slash at the end; national clouds have another.
     pub authority: String,
+    /// How many PCs one person may have: at least one.
+    pub max_devices_per_person: u32,
+    /// What people accept before.
+    pub terms: EntraTerms,
 }
 
-/// Whom a verified token speaks for. The person is found by `upn`, as everywhere in this server; tenant and object id,
-/// which stay when a name is given to somebody else, are not compared yet.
+/// Whom a verified token speaks for. Tenant and object id say who it is: unlike `upn` they are never given to somebody
+/// else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntraUser {
     /// The tenant's id, lower case.
@@ -52,6 +58,16 @@ pub struct EntraUser {
     pub device_id: Option<String>,
     /// The display name.
     pub name: Option<String>,
+    /// SHA-256 of what the token's signature covers: the same for every spelling of the token that is accepted, another
+    /// for every other token (see [`jwt::signed_part`]).
+    pub token_digest: [u8; 32],
+}
+
+impl EntraUser {
+    /// Who this is, for good: `entra:{tenant}:{object id}`.
+    pub(crate) fn directory_id(&self) -> String {
+        format!("entra:{}:{}", self.tenant, self.object_id)
+    }
 }
 
 /// Why a token is refused, in words for the audit. Holds nothing of the token.
@@ -83,6 +99,8 @@ pub struct Entra {
     tenants: Vec<Arc<Tenant>>,
     audiences: Vec<String>,
     source: Arc<dyn SigningKeys>,
+    max_devices_per_person: u32,
+    terms: EntraTerms,
 }
 
 impl Entra {
@@ -91,7 +109,10 @@ impl Entra {
     /// # Errors
     /// [`Error::Invalid`] for settings that would accept nobody, or a tenant that is no GUID.
     pub fn new(settings: EntraSettings, source: Arc<dyn SigningKeys>) -> Result<Self, Error> {
-        let EntraSettings { tenants, audiences, authority } = settings;
+        let EntraSettings { tenants, audiences, authority, max_devices_per_person, terms } = settings;
+        if max_devices_per_person == 0 {
+            return Err(Error::Invalid("a person needs at least one device to enroll any".into()));
+        }
         if tenants.is_empty() || audiences.is_empty() || audiences.iter().any(String::is_empty) {
             return Err(Error::Invalid("Entra ID needs at least one tenant and one audience".into()));
         }
@@ -103,7 +124,16 @@ impl Entra {
             None => Err(Error::Invalid("a tenant of Entra ID is named by its id, a GUID".into())),
         };
         let tenants = tenants.iter().map(tenant).collect::<Result<_, _>>()?;
-        Ok(Self { tenants, audiences, source })
+        Ok(Self { tenants, audiences, source, max_devices_per_person, terms })
+    }
+
+    /// How many PCs one person may have.
+    pub(super) fn max_devices_per_person(&self) -> i64 {
+        i64::from(self.max_devices_per_person)
+    }
+
+    pub(super) fn terms(&self) -> &EntraTerms {
+        &self.terms
     }
 
     /// Verifies a token (the JWT itself, not its base64 form in a security header) and says whose it is.
@@ -121,7 +151,7 @@ impl Entra {
             },
             judged => judged?,
         };
-        user(tenant, &claims)
+        user(tenant, &claims, sha256(jwt::signed_part(token)?))
     }
 
     fn check(&self, tenant: &Tenant, keys: &KeySet, token: &[u8], now: Timestamp) -> Result<Claims, Refusal> {
@@ -265,7 +295,7 @@ impl Tenant {
 }
 
 /// What is asked of the claims beyond a good token.
-fn user(tenant: &Tenant, claims: &Claims) -> Result<EntraUser, EntraRefusal> {
+fn user(tenant: &Tenant, claims: &Claims, token_digest: [u8; 32]) -> Result<EntraUser, EntraRefusal> {
     if claims.tid() != Some(tenant.id.as_str()) {
         return Err(EntraRefusal::Tenant);
     }
@@ -282,7 +312,7 @@ fn user(tenant: &Tenant, claims: &Claims) -> Result<EntraUser, EntraRefusal> {
     };
     // Only for reading: one that cannot be shown is left out.
     let name = claims.name().filter(|name| !name.is_empty() && is_plain(name)).map(str::to_owned);
-    Ok(EntraUser { tenant: tenant.id.clone(), upn, object_id, device_id, name })
+    Ok(EntraUser { tenant: tenant.id.clone(), upn, object_id, device_id, name, token_digest })
 }
 
 fn is_plain(name: &str) -> bool {

@@ -90,8 +90,14 @@ fn same_node(one: &StepStatus, other: &StepStatus) -> bool {
     one.uri.eq_ignore_ascii_case(&other.uri)
 }
 
-/// What a watched node says; none while it goes on, or for a node that is not watched.
-pub(crate) fn watch_outcome(request: &str, uri: &str, value: &str) -> Option<PartOutcome> {
+/// What a watched node says; none while it goes on, or for a node that is not watched. `error` is the `ErrorCode`
+/// beside it, when it was told.
+pub(crate) fn watch_outcome(
+    request: &str,
+    uri: &str,
+    value: &str,
+    error: Option<&str>,
+) -> Option<PartOutcome> {
     let uri = uri.to_ascii_lowercase();
     let number: i64 = value.trim().parse().ok()?;
     let (done, failed) = if uri.ends_with("/bitlocker/status/rotaterecoverypasswordsstatus") {
@@ -103,7 +109,9 @@ pub(crate) fn watch_outcome(request: &str, uri: &str, value: &str) -> Option<Par
     } else if uri.contains("/enterprisemodernappmanagement/appinstallation/") {
         (number == 3, number == 2)
     } else if uri.contains("/clientcertificateinstall/scep/") && request.ends_with("/Enroll") {
-        (number == 1, matches!(number, 16 | 32))
+        // "Unknown" is no outcome as long as no error is told: the machine has not begun, or does not say.
+        let error = error.and_then(|code| code.trim().parse::<i64>().ok()).unwrap_or(0);
+        (number == 1, number == 16 || (number == 32 && error != 0))
     } else {
         return None;
     };
@@ -183,13 +191,26 @@ mod tests {
             ("", msix, "1", None),
             (enroll, scep, "1", Some(Acknowledged)),
             (enroll, scep, "2", None),
-            (enroll, scep, "32", Some(Failed)),
+            (enroll, scep, "16", Some(Failed)),
+            (enroll, scep, "32", None),
+            (enroll, scep, "", None),
+            (enroll, &scep.replace("/Status", "/ErrorCode"), "1", None),
+            ("Exec ./User/Vendor/MSFT/Somewhere/Else", scep, "1", None),
             ("", rotation, "0", Some(Acknowledged)),
             ("", rotation, "1", None),
             ("", rotation, "-2147024809", Some(Failed)),
             ("", "./DevDetail/SwV", "0", None),
         ] {
-            assert_eq!(watch_outcome(request, uri, value), expected, "{uri} {value}");
+            assert_eq!(watch_outcome(request, uri, value, None), expected, "{uri} {value}");
+        }
+        for (value, error, expected) in [
+            ("32", "0", None),
+            ("32", "-2146885629", Some(Failed)),
+            ("2", "-2146885629", None),
+            ("1", "-2146885629", Some(Acknowledged)),
+            ("16", "no number", Some(Failed)),
+        ] {
+            assert_eq!(watch_outcome(enroll, scep, value, Some(error)), expected, "{value} {error}");
         }
     }
 }

@@ -17,9 +17,11 @@ pub(crate) mod plan;
 mod raw;
 mod renew;
 mod session;
+mod terms;
 
 pub(crate) use dispatch::build;
 pub use entra::{Entra, EntraRefusal, EntraSettings, EntraUser};
+pub use terms::{EntraTerms, TermsAnswer, TermsPage, TermsRefusal, TermsRequest};
 
 use crate::Engine;
 use crate::error::Error;

@@ -74,6 +74,8 @@ pub(crate) struct ScepMaterial {
     pub subject: String,
     /// SHA-1 of the CA's certificate, hexadecimal.
     pub ca_sha1: String,
+    /// The machine has a certificate under this name.
+    pub renews: bool,
 }
 
 /// Commands that travel together and have one outcome.
@@ -112,6 +114,7 @@ pub(crate) fn placeholder() -> Material {
             challenge: "placeholder".to_owned(),
             subject: "CN=placeholder".to_owned(),
             ca_sha1: "0".repeat(40),
+            renews: false,
         }),
         upload_url: Some("https://placeholder.invalid/upload".to_owned()),
         request_id: "00000000-0000-0000-0000-000000000000".to_owned(),
@@ -367,8 +370,7 @@ fn install(arguments: Option<&str>, cx: &Context<'_>) -> Result<Draft, Error> {
 
 fn request_certificate(id: &str, scope: Scope, cx: &Context<'_>) -> Result<Draft, Error> {
     let material = cx.material.scep.as_ref();
-    let material =
-        material.ok_or_else(|| Error::CannotDo("this site has no CA that answers SCEP requests".into()))?;
+    let material = material.ok_or_else(|| Error::Internal("a certificate without what SCEP needs".into()))?;
     let steps = csp::scep(&csp::Scep {
         id: id.to_owned(),
         scope,
@@ -382,8 +384,9 @@ fn request_certificate(id: &str, scope: Scope, cx: &Context<'_>) -> Result<Draft
         key_protection: 2,
         key_length: 2048,
         ca_sha1: material.ca_sha1.clone(),
+        renews: material.renews,
     })?;
-    Ok(watched(steps, [csp::scep_status(id, scope)?]))
+    Ok(Draft { awaits: true, watch: csp::scep_status(id, scope)?, ..part(steps) })
 }
 
 fn install_identity(id: &str, scope: Scope, pkcs12: &[u8], password: &str) -> Result<Step, Error> {

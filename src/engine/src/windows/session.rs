@@ -6,7 +6,7 @@ mod commit;
 use self::commit::Commit;
 use super::account::{ACCOUNT, Account, Going, Open, Read, session_key};
 use super::applied::{Setting, written};
-use super::dispatch::{Pc, Prepared};
+use super::dispatch::{Grant, Pc, Prepared};
 use super::identify::Proven;
 use super::{Refused, SessionReply, SessionRequest};
 use crate::error::Error;
@@ -497,7 +497,7 @@ struct Queued {
     candidate: Candidate,
     going: Going,
     sealed: Option<Sealed>,
-    grant: Option<bellwether_store::records::PackageGrant>,
+    grant: Option<Grant>,
     written: Vec<String>,
     /// The next piece of an object: it is handed over already.
     on_its_way: bool,

@@ -7,8 +7,12 @@
     reason = "a test that cannot go on should stop"
 )]
 
+#[macro_use]
+mod backends;
+mod certificates;
 mod enrolling;
 mod enrollment_accounts;
+mod entra;
 mod packages;
 mod pc;
 mod queue;

@@ -29,6 +29,8 @@ pub struct Pc {
     pub told: Vec<(Verb, String)>,
     /// A proxy hands its certificate on.
     pub proxied: bool,
+    /// What the terms-of-use page gave it.
+    pub enrollment_data: Option<String>,
 }
 
 pub fn pc(name: &str) -> Pc {
@@ -43,6 +45,7 @@ pub fn pc(name: &str) -> Pc {
         provider: String::new(),
         told: Vec::new(),
         proxied: false,
+        enrollment_data: None,
     }
 }
 
@@ -117,6 +120,9 @@ impl Pc {
             ("SerialNumber", &self.serial),
         ] {
             context.add(name, value).unwrap();
+        }
+        if let Some(blob) = &self.enrollment_data {
+            context.add("EnrollmentData", blob).unwrap();
         }
         context
     }

@@ -37,9 +37,17 @@ pub struct House {
 pub const START: i64 = 1_800_000_000_000;
 
 pub async fn open(folder: &std::path::Path, clock: Arc<TestClock>) -> Result<Arc<Engine>, Error> {
+    open_on(StoreConfig::Sqlite { folder: folder.to_owned(), readers: 2 }, folder, clock).await
+}
+
+pub async fn open_on(
+    store: StoreConfig,
+    folder: &std::path::Path,
+    clock: Arc<TestClock>,
+) -> Result<Arc<Engine>, Error> {
     Engine::open(EngineConfig {
         windows: bellwether_engine::WindowsConfig::default(),
-        store: StoreConfig::Sqlite { folder: folder.to_owned(), readers: 2 },
+        store,
         data_dir: folder.to_owned(),
         master_key: None,
         public_url: "https://mdm.example.org".into(),
@@ -55,8 +63,14 @@ pub async fn open(folder: &std::path::Path, clock: Arc<TestClock>) -> Result<Arc
 
 pub async fn house() -> House {
     let folder = tempfile::tempdir().unwrap();
+    let store = StoreConfig::Sqlite { folder: folder.path().to_owned(), readers: 2 };
+    house_on(store, folder).await
+}
+
+/// A house on a store of another kind.
+pub async fn house_on(store: StoreConfig, folder: tempfile::TempDir) -> House {
     let clock = Arc::new(TestClock(AtomicI64::new(START)));
-    let engine = open(folder.path(), clock.clone()).await.unwrap();
+    let engine = open_on(store, folder.path(), clock.clone()).await.unwrap();
     let token = engine.setup_token().expect("a fresh server mints a setup token");
     let key = engine.redeem_setup_token(token.expose_secret(), "first", None).await.unwrap();
     let admin = engine.caller(key.secret.expose_secret(), None).await.unwrap();
@@ -106,10 +120,15 @@ impl House {
 
     /// What the audit has recorded, by kind.
     pub async fn audited(&self, kind: &str) -> usize {
+        self.entries(kind).await.len()
+    }
+
+    /// The audit's entries of a kind, newest first.
+    pub async fn entries(&self, kind: &str) -> Vec<bellwether_engine::AuditView> {
         self.engine.seal_once().await.unwrap();
         let permit = self.admin.permit::<may::ReadAudit>(self.site()).unwrap();
         let entries = self.engine.audit(&permit, None, 1000).await.unwrap().items;
-        entries.iter().filter(|e| e.kind == kind).count()
+        entries.into_iter().filter(|e| e.kind == kind).collect()
     }
 }
 

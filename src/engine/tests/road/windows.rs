@@ -488,6 +488,8 @@ async fn at_18_windows_a_token_of_an_allowed_tenant_enrolls_and_no_other() {
         tenants: vec![OURS.into()],
         audiences: vec!["https://mdm.example.org".into()],
         authority: "https://login.microsoftonline.com".into(),
+        max_devices_per_person: 15,
+        terms: bellwether_engine::EntraTerms::default(),
     };
     let keys = Published(json!({ "keys": [public_jwk("one", &key).unwrap()] }));
     house.engine.set_entra(std::sync::Arc::new(Entra::new(settings, std::sync::Arc::new(keys)).unwrap()));

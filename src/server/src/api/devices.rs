@@ -1,8 +1,8 @@
 //! `/devices` and `/enrollments`.
 
 use super::input::page;
-use super::views::{Device, DeviceDetail, Page};
-use super::{Answer, Auth, Input, Nothing, Query, SiteQuery, done, ok};
+use super::views::{Certificate, Device, DeviceDetail, Page};
+use super::{Answer, Auth, Input, Nothing, PageQuery, Query, SiteQuery, done, ok};
 use crate::edge::Edge;
 use crate::problem::Problem;
 use actix_web::web;
@@ -83,6 +83,23 @@ pub async fn show(
     let permit = auth.permit::<may::ReadDevices>(&edge, query.0.site)?;
     let device = edge.engine.find_device(&permit, &device).await?;
     ok(&DeviceDetail::from(edge.engine.device(&permit, device).await?))
+}
+
+/// Certificates that a device got for use elsewhere, in all its enrollments, newest first.
+#[utoipa::path(get, path = "/api/v1/devices/{device}/certificates", operation_id = "listDeviceCertificates",
+    tag = "devices",
+    params(("device" = String, Path, description = "Id, serial number or hardware id"), PageQuery),
+    responses((status = 200, description = "A page", body = Page<Certificate>)))]
+pub async fn certificates(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    device: web::Path<String>,
+    query: Query<PageQuery>,
+) -> Answer {
+    let permit = auth.permit::<may::ReadDevices>(&edge, query.0.site)?;
+    let (cursor, limit) = query.0.page()?;
+    let device = edge.engine.find_device(&permit, &device).await?;
+    ok(&Page::<Certificate>::of(edge.engine.certificates_of_device(&permit, device, cursor, limit).await?))
 }
 
 /// Ends the newest enrollment of a device without telling the device: from now on it is refused.

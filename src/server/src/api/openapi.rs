@@ -20,7 +20,7 @@ use utoipa::{Modify, OpenApi};
         invitations::list, invitations::create, invitations::show, invitations::revoke,
         enrollment_accounts::list, enrollment_accounts::create, enrollment_accounts::revoke,
         packages::list, packages::upload, packages::show, packages::delete,
-        devices::list, devices::show, devices::end, devices::approve,
+        devices::list, devices::show, devices::certificates, devices::end, devices::approve,
         commands::list, commands::of_device, commands::send, commands::send_to_many, commands::show, commands::cancel,
         commands::retry, commands::result, commands::secret, commands::jobs, commands::job,
         push::list, push::import,

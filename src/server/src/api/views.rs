@@ -292,6 +292,40 @@ view!(
         facts: Vec<Fact> = v.facts.into_iter().map(Into::into).collect(),
         /// Names of stored secrets, never their values.
         escrow: Vec<String> = v.escrow,
+        /// Certificates that the newest enrollment got for use elsewhere, newest first.
+        certificates: Vec<Certificate> = v.certificates.into_iter().map(Into::into).collect(),
+    } |v|
+);
+
+view!(
+    /// A certificate that a device got for use elsewhere, such as Wi-Fi or a VPN. It is no identity: it opens nothing here.
+    Certificate from engine::CertificateView {
+        /// Id.
+        id: Uuid = v.id.0,
+        /// The enrollment that it ends with.
+        enrollment_id: Uuid = v.enrollment_id.0,
+        /// The `id` of the intent that asked for it.
+        requested: String = v.requested,
+        /// Common name of its subject: the device's id.
+        common_name: String = v.common_name,
+        /// The CA that issued it, as in `/scep/{ca}` and `/crl/{ca}`.
+        authority_id: Uuid = v.authority_id.0,
+        /// Serial number, lower-case hex.
+        serial: String = v.serial,
+        /// SHA-256 of the certificate, lower-case hex.
+        fingerprint: String = v.fingerprint,
+        /// Valid from.
+        not_before: String = rfc3339(v.not_before),
+        /// Valid until.
+        not_after: String = rfc3339(v.not_after),
+        /// `issued`, `revoked`.
+        state: String = v.state.to_string(),
+        /// When issued.
+        issued_at: String = rfc3339(v.issued_at),
+        /// Revoked since.
+        revoked_at: Option<String> = time(v.revoked_at),
+        /// Why it was revoked.
+        revoked_reason: Option<String> = v.revoked_reason,
     } |v|
 );
 

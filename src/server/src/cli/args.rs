@@ -210,6 +210,14 @@ pub enum Device {
         #[command(flatten)]
         paging: Paging,
     },
+    /// List the certificates that a device got for use elsewhere.
+    Certificates {
+        /// Id, serial number or hardware id.
+        device: String,
+        /// Paging.
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// Let an unproven enrollment in.
     Approve {
         /// Id, serial number or hardware id.

@@ -40,6 +40,14 @@ const DEVICES: &[Column] = &[
     ("LAST SEEN", "/enrollment/last_seen_at"),
     ("ID", "/id"),
 ];
+const CERTIFICATES: &[Column] = &[
+    ("REQUESTED", "/requested"),
+    ("SERIAL", "/serial"),
+    ("STATE", "/state"),
+    ("ISSUED", "/issued_at"),
+    ("EXPIRES", "/not_after"),
+    ("ID", "/id"),
+];
 const INVITATIONS: &[Column] = &[
     ("ID", "/id"),
     ("PLATFORM", "/platform"),
@@ -219,6 +227,9 @@ async fn device(client: &Client, verb: Device, out: Output) -> Result<(), Failur
             list(client, &["devices"], paging, filter, DEVICES, out).await
         }
         Device::Show { device } => show(client, &["devices", &device], out).await,
+        Device::Certificates { device, paging } => {
+            list(client, &["devices", &device, "certificates"], paging, Vec::new(), CERTIFICATES, out).await
+        }
         Device::Commands { device, paging } => {
             list(client, &["devices", &device, "commands"], paging, Vec::new(), COMMANDS, out).await
         }

@@ -2,8 +2,8 @@
 
 use super::typed::Reader;
 use super::{ConfigError, Origin};
-use bellwether_engine::EntraSettings;
-use std::path::PathBuf;
+use bellwether_engine::{EntraSettings, EntraTerms};
+use std::path::{Path, PathBuf};
 use url::Url;
 use uuid::Uuid;
 
@@ -12,6 +12,13 @@ const AUDIENCES: &str = "windows.entra.audiences";
 const AUTHORITY: &str = "windows.entra.authority";
 const KEYS_URL: &str = "windows.entra.keys_url";
 const TRUST: &str = "windows.entra.trust";
+const MAX_DEVICES: &str = "windows.entra.max_devices_per_person";
+const TERMS: &str = "windows.entra.terms";
+const TERMS_REQUIRED: &str = "windows.entra.terms_required";
+/// The longest text of terms.
+const MAX_TERMS: usize = 128 * 1024;
+
+const A_COUNT: &str = "a whole number is wanted, 1 or more";
 
 /// Stands in [`EntraConfig::keys_url`] where the tenant's id goes.
 pub const ENTRA_TENANT: &str = "{tenant}";
@@ -30,16 +37,25 @@ pub struct EntraConfig {
     pub keys_url: String,
     /// PEM roots for it.
     pub trust: Option<PathBuf>,
+    /// How many PCs one person may have; at least one.
+    pub max_devices_per_person: u32,
+    /// A text file: what the terms-of-use page shows.
+    pub terms: Option<PathBuf>,
+    /// No PC enrolls by Entra ID before its person accepted them.
+    pub terms_required: bool,
 }
 
 impl EntraConfig {
-    /// The engine's part of it.
-    pub fn settings(&self) -> EntraSettings {
-        EntraSettings {
+    /// The engine's part of it, with the text of the terms.
+    pub fn settings(&self) -> Result<EntraSettings, ConfigError> {
+        let text = self.terms.as_deref().map(read_terms).transpose()?;
+        Ok(EntraSettings {
             tenants: self.tenants.clone(),
             audiences: self.audiences.clone(),
             authority: self.authority.clone(),
-        }
+            max_devices_per_person: self.max_devices_per_person,
+            terms: EntraTerms { text, required: self.terms_required },
+        })
     }
 }
 
@@ -47,7 +63,7 @@ impl EntraConfig {
 pub(super) fn read(read: &Reader<'_>) -> Result<Option<EntraConfig>, ConfigError> {
     let tenants = read.list(TENANTS);
     if tenants.is_empty() {
-        let others = [AUDIENCES, AUTHORITY, KEYS_URL, TRUST];
+        let others = [AUDIENCES, AUTHORITY, KEYS_URL, TRUST, MAX_DEVICES, TERMS, TERMS_REQUIRED];
         return match others.iter().find(|name| is_set(read, name)) {
             Some(name) => Err(ConfigError::Contradiction(format!("{name} says nothing without {TENANTS}"))),
             None => Ok(None),
@@ -73,7 +89,32 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Option<EntraConfig>, ConfigError
     if !is_keys_url(&keys_url) {
         return Err(read.wrong(KEYS_URL, "an https URL with {tenant} in its path is wanted"));
     }
-    Ok(Some(EntraConfig { tenants, audiences, authority, keys_url, trust: read.path(TRUST) }))
+    let max_devices_per_person = read.parse(MAX_DEVICES, A_COUNT)?;
+    if max_devices_per_person == 0 {
+        return Err(read.wrong(MAX_DEVICES, A_COUNT));
+    }
+    Ok(Some(EntraConfig {
+        tenants,
+        audiences,
+        authority,
+        keys_url,
+        trust: read.path(TRUST),
+        max_devices_per_person,
+        terms: read.path(TERMS),
+        terms_required: read.parse(TERMS_REQUIRED, "true or false is wanted")?,
+    }))
+}
+
+fn read_terms(path: &Path) -> Result<String, ConfigError> {
+    let wrong =
+        |reason: &str| ConfigError::File { path: path.display().to_string(), reason: reason.to_owned() };
+    let bytes = std::fs::read(path).map_err(|e| wrong(&e.to_string()))?;
+    if bytes.len() > MAX_TERMS {
+        return Err(wrong("terms of use may have 128 KiB"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| wrong("terms of use must be text in UTF-8"))?;
+    let text = text.trim_start_matches('\u{feff}');
+    if text.trim().is_empty() { Err(wrong("terms of use are empty")) } else { Ok(text.to_owned()) }
 }
 
 fn is_set(read: &Reader<'_>, name: &str) -> bool {
@@ -113,7 +154,7 @@ mod tests {
     fn it_is_off_without_tenants() {
         assert_eq!(with(&[]).unwrap(), None);
         assert_eq!(with(&[(TENANTS, " , ")]).unwrap(), None);
-        for name in [AUDIENCES, AUTHORITY, KEYS_URL, TRUST] {
+        for name in [AUDIENCES, AUTHORITY, KEYS_URL, TRUST, MAX_DEVICES, TERMS, TERMS_REQUIRED] {
             let error = with(&[(name, "https://x.example/{tenant}")]).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(TENANTS), "{error}");
         }
@@ -133,7 +174,7 @@ mod tests {
         assert_eq!(config.audiences, ["https://mdm.example.org", "29d9ed98-a469-4536-ade2-f981bc1d605e"]);
         assert_eq!(config.authority, "https://login.microsoftonline.com");
         assert_eq!(config.keys_url, "https://login.microsoftonline.com/{tenant}/discovery/v2.0/keys");
-        assert_eq!(config.settings().tenants, config.tenants);
+        assert_eq!(config.settings().unwrap().tenants, config.tenants);
     }
 
     #[test]
@@ -148,6 +189,25 @@ mod tests {
             (config.tenants, config.audiences),
             (vec![TENANT.to_owned()], vec!["a".into(), "b".into()])
         );
+    }
+
+    #[test]
+    fn terms_are_text_in_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("terms.txt");
+        let terms = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            and(TERMS, path.to_str().unwrap()).unwrap().settings().map(|settings| settings.terms)
+        };
+        let read = terms("\u{feff}Be kind.\r\n".as_bytes()).unwrap();
+        assert_eq!(read, EntraTerms { text: Some("Be kind.\r\n".into()), required: false });
+        for bad in [&b""[..], b" \n", b"\xff", &vec![b'a'; MAX_TERMS + 1]] {
+            let error = terms(bad).unwrap_err().to_string();
+            assert!(error.contains("terms.txt"), "{error}");
+        }
+        assert!(and(TERMS, "/nowhere/terms.txt").unwrap().settings().is_err());
+        let required = and(TERMS_REQUIRED, "true").unwrap().settings().unwrap().terms;
+        assert_eq!(required, EntraTerms { text: None, required: true });
     }
 
     #[test]
@@ -168,6 +228,10 @@ mod tests {
             (KEYS_URL, "https://{tenant}.example/{tenant}"),
             (KEYS_URL, "https://u:p@127.0.0.1/{tenant}"),
             (KEYS_URL, "{tenant}"),
+            (MAX_DEVICES, "0"),
+            (MAX_DEVICES, "-1"),
+            (MAX_DEVICES, "many"),
+            (TERMS_REQUIRED, "yes"),
         ] {
             let error = and(name, value).unwrap_err();
             assert!(error.starts_with(&format!("{name} (flag): ")), "{value}: {error}");
@@ -178,5 +242,9 @@ mod tests {
         let test = and(KEYS_URL, "https://127.0.0.1:4443/keys/{tenant}").unwrap();
         assert_eq!(test.keys_url, "https://127.0.0.1:4443/keys/{tenant}");
         assert_eq!(test.authority, "https://login.microsoftonline.com");
+        assert_eq!(
+            (test.max_devices_per_person, and(MAX_DEVICES, "3").unwrap().max_devices_per_person),
+            (15, 3)
+        );
     }
 }

@@ -198,6 +198,24 @@ pub const KEYS: &[Key] = &[
         "PEM certificates to trust for the signing keys' address instead of the system's",
     ),
     key(
+        "windows.entra.max_devices_per_person",
+        Kind::Number,
+        Some("15"),
+        "how many devices a person may have that enrolls PCs by Entra ID",
+    ),
+    key(
+        "windows.entra.terms",
+        Kind::Path,
+        None,
+        "a text file (UTF-8) that the terms-of-use page of Entra ID shows; it always says who will manage the PC",
+    ),
+    key(
+        "windows.entra.terms_required",
+        Kind::Bool,
+        Some("false"),
+        "no PC enrolls by Entra ID before its person accepted the terms of use",
+    ),
+    key(
         "log.format",
         Kind::Words(&["auto", "json", "text"]),
         Some("auto"),

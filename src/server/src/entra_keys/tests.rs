@@ -231,7 +231,7 @@ async fn a_token_is_verified_with_fetched_keys() {
     let flags = flags.map(|(name, value)| (name.to_owned(), value)).into();
     let layers = crate::config::Sources { flags, ..Default::default() }.load().unwrap();
     let config = crate::config::Config::from_layers(&layers).unwrap().entra.unwrap();
-    let entra = Entra::new(config.settings(), Arc::new(EntraKeys::new(&config).unwrap())).unwrap();
+    let entra = Entra::new(config.settings().unwrap(), Arc::new(EntraKeys::new(&config).unwrap())).unwrap();
 
     let now = SystemClock::read();
     let claims = json!({
@@ -245,7 +245,7 @@ async fn a_token_is_verified_with_fetched_keys() {
 
     // An address that nobody serves leaves words for the audit.
     drop(microsoft);
-    let entra = Entra::new(config.settings(), Arc::new(EntraKeys::new(&config).unwrap())).unwrap();
+    let entra = Entra::new(config.settings().unwrap(), Arc::new(EntraKeys::new(&config).unwrap())).unwrap();
     let refused = entra.verify(token.as_bytes(), now).await.unwrap_err();
     assert!(matches!(refused, EntraRefusal::NoKeys(_)), "{refused}");
     assert!(!refused.to_string().contains(&token), "{refused}");

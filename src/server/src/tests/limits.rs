@@ -15,6 +15,7 @@ async fn at_51_large_bodies_are_refused_before_they_are_read() {
         "/enroll",
         "/api/v1/setup",
         "/EnrollmentServer/Auth",
+        "/EnrollmentServer/TermsOfUse",
         "/EnrollmentServer/Discovery.svc",
         "/EnrollmentServer/Policy.svc",
         "/EnrollmentServer/Enrollment.svc",
@@ -52,9 +53,14 @@ async fn at_51_large_bodies_are_refused_before_they_are_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_51_nothing_is_unpacked() {
     let world = World::new().await;
-    for path in
-        ["/apple/mdm", "/api/v1/setup", "/enroll/x", "/EnrollmentServer/Auth", "/EnrollmentServer/Policy.svc"]
-    {
+    for path in [
+        "/apple/mdm",
+        "/api/v1/setup",
+        "/enroll/x",
+        "/EnrollmentServer/Auth",
+        "/EnrollmentServer/TermsOfUse",
+        "/EnrollmentServer/Policy.svc",
+    ] {
         let answer = world
             .http
             .post(world.at(path))

@@ -34,6 +34,7 @@ fn at_26_the_document_is_the_inventory_of_the_api() {
         "/EnrollmentServer/Discovery.svc",
         "/EnrollmentServer/Enrollment.svc",
         "/EnrollmentServer/Policy.svc",
+        "/EnrollmentServer/TermsOfUse",
         "/ManagementServer/MDM.svc",
         "/apple/mdm",
         "/crl/{ca}",

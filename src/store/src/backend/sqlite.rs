@@ -205,13 +205,25 @@ fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
         path.to_str().ok_or_else(|| StoreError::Open("the data folder's name is not UTF-8".to_owned()))?;
     let mut conn = SqliteConnection::establish(name)
         .map_err(|why| StoreError::Open(format!("{}: {why}", path.display())))?;
-    conn.batch_execute(
-        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+    conn.batch_execute(&format!(
+        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = {}; \
          PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; \
          PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;",
-    )
+        synchronous()
+    ))
     .map_err(|why| StoreError::Open(format!("{}: {why}", path.display())))?;
     Ok(conn)
+}
+
+/// FULL: an answer leaves after its commit is on the disk. The tests of power cuts must fail with less, and in debug
+/// builds they can ask for it.
+fn synchronous() -> &'static str {
+    let asked = if cfg!(debug_assertions) { std::env::var("BELLWETHER_TEST_SYNCHRONOUS").ok() } else { None };
+    match asked.as_deref() {
+        Some("OFF") => "OFF",
+        Some("NORMAL") => "NORMAL",
+        _ => "FULL",
+    }
 }
 
 /// One process per data folder: a second writer would stall both and see half of our caches.

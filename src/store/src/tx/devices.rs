@@ -228,6 +228,18 @@ impl Tx<'_> {
         })
     }
 
+    /// Site. How many devices a person has, those that wait for an admin among them.
+    pub fn person_enrollments(&mut self, person: PersonId) -> Result<i64, StoreError> {
+        self.in_site("person_enrollments", |conn, site| {
+            Ok(enrollments::table
+                .filter(enrollments::site_id.eq(site))
+                .filter(enrollments::person_id.eq(person.raw()))
+                .filter(enrollments::state.ne("ended"))
+                .count()
+                .get_result(conn)?)
+        })
+    }
+
     /// Site. Counts from 1; two at once are stopped by a database rule.
     pub fn next_epoch(&mut self, device: DeviceId) -> Result<i32, StoreError> {
         self.in_site("next_epoch", |conn, site| {

@@ -44,6 +44,7 @@ row!(ChallengeRow: Challenge in challenges key (id) {
     identity_id: Option<IdentityId>,
     created_at: Timestamp,
     expires_at: Timestamp,
+    requested: Option<String>,
 });
 
 impl Tx<'_> {
@@ -112,6 +113,39 @@ impl Tx<'_> {
                 .first(conn)
                 .optional()?;
             row.map(InvitationRow::with_site).transpose()
+        })
+    }
+
+    /// Site. The site's own invitation with this hash.
+    pub fn invitation_of_code_hash(&mut self, hash: &[u8]) -> Result<Option<Invitation>, StoreError> {
+        self.in_site("invitation_of_code_hash", |conn, site| {
+            let row = invitations::table
+                .filter(invitations::site_id.eq(site))
+                .filter(invitations::code_hash.eq(hash))
+                .select(InvitationRow::as_select())
+                .first(conn)
+                .optional()?;
+            row.map(InvitationRow::record).transpose()
+        })
+    }
+
+    /// Site. How many of a person's invitations may still become an enrollment, of those whose `created_by` begins
+    /// so.
+    pub fn person_invitations(
+        &mut self,
+        person: PersonId,
+        created_by: &str,
+        now: Timestamp,
+    ) -> Result<i64, StoreError> {
+        self.in_site("person_invitations", |conn, site| {
+            Ok(invitations::table
+                .filter(invitations::site_id.eq(site))
+                .filter(invitations::person_id.eq(person.raw()))
+                .filter(invitations::created_by.like(format!("{created_by}%")))
+                .filter(invitations::state.eq("open"))
+                .filter(invitations::expires_at.gt(now.0))
+                .count()
+                .get_result(conn)?)
         })
     }
 

@@ -1,6 +1,7 @@
 //! An open transaction. Its methods are grouped by what they are about, one file each.
 
 mod audit;
+mod certificates;
 mod channels;
 mod devices;
 mod identities;

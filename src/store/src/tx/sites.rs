@@ -1,6 +1,6 @@
 //! Sites, settings, authorities and people.
 
-use super::{Tx, after, limit};
+use super::{Tx, after, found, limit};
 use crate::StoreError;
 use crate::backend::Run as _;
 use crate::cell::{Cell, records, row};
@@ -22,6 +22,7 @@ row!(PersonRow: Person in people key (id) {
     account: String,
     name: Option<String>,
     created_at: Timestamp,
+    directory_id: Option<String>,
 });
 
 type SiteRow = (Vec<u8>, String, Vec<u8>, i64);
@@ -166,6 +167,35 @@ impl Tx<'_> {
                 .first(conn)
                 .optional()?;
             row.map(PersonRow::record).transpose()
+        })
+    }
+
+    /// Site. By the id in a directory.
+    pub fn person_by_directory(&mut self, directory_id: &str) -> Result<Option<Person>, StoreError> {
+        self.in_site("person_by_directory", |conn, site| {
+            let row = people::table
+                .filter(people::site_id.eq(site))
+                .filter(people::directory_id.eq(directory_id))
+                .select(PersonRow::as_select())
+                .first(conn)
+                .optional()?;
+            row.map(PersonRow::record).transpose()
+        })
+    }
+
+    /// Site. Account (kept in lower case), name and directory id.
+    pub fn person_update(&mut self, person: &Person) -> Result<(), StoreError> {
+        self.in_site("person_update", |conn, site| {
+            let target =
+                people::table.filter(people::site_id.eq(site)).filter(people::id.eq(person.id.raw()));
+            let rows = diesel::update(target)
+                .set((
+                    people::account.eq(person.account.to_lowercase()),
+                    people::name.eq(&person.name),
+                    people::directory_id.eq(&person.directory_id),
+                ))
+                .run(conn)?;
+            found(rows, "person")
         })
     }
 

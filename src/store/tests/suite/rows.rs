@@ -1,15 +1,16 @@
 //! Every record comes back as it was stored, and the small rules of each table hold.
 
 use crate::world::*;
-use bellwether_model::device::{ChallengeState, IdentityState};
+use bellwether_model::device::{CertificateState, ChallengeState, IdentityState};
 use bellwether_model::permit::Grants;
 use bellwether_model::*;
 use bellwether_store::records::*;
+use bellwether_store::{Scope, StoreError};
 
 on_every_backend! {
     fn invitations_and_challenges(bed: &mut Bed) {
         let world = World::new(bed);
-        let person = Person { id: id(), account: "Ada@Example.org".into(), name: Some("Ada".into()), created_at: T0 };
+        let person = Person { id: id(), account: "Ada@Example.org".into(), name: Some("Ada".into()), created_at: T0, directory_id: None };
         let mut invitation = Invitation { device_id: Some(world.device), ..invitation(Some(person.id)) };
         let mut challenge = challenge(invitation.id);
         let (p, i, c) = (person.clone(), invitation.clone(), challenge.clone());
@@ -60,6 +61,66 @@ on_every_backend! {
         assert_eq!(kept(), []);
     }
 
+    fn people_are_found_by_their_directory_id(bed: &mut Bed) {
+        let world = World::new(bed);
+        let person = |account: &str, directory_id: Option<&str>| Person {
+            id: id(), account: account.into(), name: None, created_at: T0, directory_id: directory_id.map(Into::into),
+        };
+        let mut ada = person("ada@example.org", Some("entra:t:1"));
+        let rows = [ada.clone(), person("bob@example.org", None), person("eve@example.org", None)];
+        bed.write(world.site, move |tx| rows.iter().try_for_each(|row| tx.person_insert(row)));
+        assert_eq!(bed.read(world.site, |tx| tx.person_by_directory("entra:t:1")), Some(ada.clone()));
+        assert_eq!(bed.read(world.site, |tx| tx.person_by_directory("entra:t:2")), None);
+        for (twin, rule) in [(person("x@example.org", Some("entra:t:1")), "people_directory"), (person("Ada@example.org", None), "people_account")] {
+            let refused = bed.try_write(Scope::Site(world.site), move |tx| tx.person_insert(&twin));
+            assert_eq!(refused, Err(StoreError::Conflict(rule.into())));
+        }
+        ada.account = "Ada.Lovelace@example.org".into();
+        ada.name = Some("Ada".into());
+        ada.directory_id = Some("entra:t:2".into());
+        let row = ada.clone();
+        bed.write(world.site, move |tx| tx.person_update(&row));
+        ada.account = ada.account.to_lowercase();
+        assert_eq!(bed.read(world.site, |tx| tx.person(ada.id)), Some(ada));
+        let nobody = person("nobody@example.org", None);
+        let refused = bed.try_write(Scope::Site(world.site), move |tx| tx.person_update(&nobody));
+        assert_eq!(refused, Err(StoreError::NotFound("person")));
+    }
+
+    fn what_a_person_has_is_counted(bed: &mut Bed) {
+        let world = World::new(bed);
+        let person = Person { id: id(), account: "ada".into(), name: None, created_at: T0, directory_id: None };
+        let whose = person.id;
+        let mut enrollment = bed.read(world.site, |tx| tx.enrollment(world.enrollment)).expect("there");
+        enrollment.person_id = Some(whose);
+        let mine = |created_by: &str, expires: i64, state| Invitation {
+            created_by: created_by.into(), expires_at: at(expires), state, short_hash: None, ..invitation(Some(whose))
+        };
+        let rows = [
+            mine("entra:t", 10, InvitationState::Open),
+            mine("entra:u", 10, InvitationState::Open),
+            mine("entra:t", 5, InvitationState::Open),
+            mine("entra:t", 10, InvitationState::Revoked),
+            mine("entra:t", 10, InvitationState::Activated),
+            mine("key:entra:", 10, InvitationState::Open),
+        ];
+        let hash = rows[1].code_hash.clone();
+        let (second, other) = (rows[1].clone(), hash.clone());
+        bed.write(world.site, move |tx| {
+            tx.person_insert(&person)?;
+            rows.iter().try_for_each(|row| tx.invitation_insert(row))
+        });
+        assert_eq!(bed.read(world.site, |tx| tx.person_invitations(whose, "entra:", at(5))), 2);
+        assert_eq!(bed.read(world.site, |tx| tx.invitation_of_code_hash(&hash)), Some(second));
+        assert_eq!(bed.read(World::new(bed).site, |tx| tx.invitation_of_code_hash(&other)), None);
+        assert_eq!(bed.read(world.site, |tx| tx.person_enrollments(whose)), 0);
+        for (state, living) in [(EnrollmentState::Active, 1), (EnrollmentState::Unproven, 1), (EnrollmentState::Ended, 0)] {
+            let row = Enrollment { state, ..enrollment.clone() };
+            bed.write(world.site, move |tx| tx.enrollment_update(&row));
+            assert_eq!(bed.read(world.site, |tx| tx.person_enrollments(whose)), living, "{state}");
+        }
+    }
+
     fn identities_are_known_by_their_fingerprint(bed: &mut Bed) {
         let world = World::new(bed);
         let mut identity = bed.read(world.site, |tx| tx.identity(world.identity)).expect("there");
@@ -81,6 +142,58 @@ on_every_backend! {
         assert_eq!(bed.read(world.site, |tx| tx.revoked_identities(world.authority)), [identity]);
         assert_eq!(bed.system(move |tx| tx.authority_find(world.authority)).expect("found").0, world.site);
         assert_eq!(bed.read(world.site, |tx| tx.authorities()).len(), 1);
+    }
+
+    fn certificates_are_kept_apart_from_identities(bed: &mut Bed) {
+        let world = World::new(bed);
+        let other = world.another(bed);
+        let challenges = [certificate_challenge(&world), certificate_challenge(&world), certificate_challenge(&other)];
+        let mut kept = [
+            certificate(&world, challenges[0].id),
+            certificate(&world, challenges[1].id),
+            certificate(&other, challenges[2].id),
+        ];
+        let (c, k) = (challenges.clone(), kept.clone());
+        bed.write(world.site, move |tx| {
+            c.iter().try_for_each(|row| tx.challenge_insert(row))?;
+            k.iter().try_for_each(|row| tx.certificate_insert(row))
+        });
+        let challenge = challenges[0].clone();
+        assert_eq!(bed.read(world.site, |tx| tx.challenge(challenge.id)), Some(challenge.clone()));
+        assert_eq!(bed.read(world.site, |tx| tx.certificate_of_challenge(challenge.id)), Some(kept[0].clone()));
+        // The one look-up that tells who a device is does not know them.
+        for print in kept.iter().map(|row| row.fingerprint.clone()) {
+            assert_eq!(bed.system(move |tx| tx.known_identity(&print)), None);
+        }
+        assert_eq!(bed.read(world.site, |tx| tx.revoked_certificates(world.authority)), []);
+        let (first, second) = (world.enrollment, other.enrollment);
+        assert_eq!(bed.write(world.site, move |tx| tx.certificates_revoke(first, at(7), "gone")), 2);
+        assert_eq!(bed.write(world.site, move |tx| tx.certificates_revoke(first, at(9), "again")), 0);
+        for row in kept.iter_mut().take(2) {
+            row.state = CertificateState::Revoked;
+            row.revoked_at = Some(at(7));
+            row.revoked_reason = Some("gone".into());
+        }
+        let [one, two, three] = kept;
+        assert_eq!(bed.read(world.site, |tx| tx.certificates_of_enrollment(first)), [two.clone(), one.clone()]);
+        let ids = |rows: Vec<Certificate>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        assert_eq!(ids(bed.read(world.site, |tx| tx.certificates_of_enrollment(second))), [three.id]);
+        let page = |after: Option<CertificateId>| Page { after: after.map(|id| id.as_bytes().to_vec()), limit: 1 };
+        let of_device = |device, after| ids(bed.read(world.site, move |tx| tx.certificates_of_device(device, &page(after))));
+        assert_eq!(of_device(world.device, None), [two.id]);
+        assert_eq!(of_device(world.device, Some(two.id)), [one.id]);
+        assert_eq!(of_device(world.device, Some(one.id)), []);
+        assert_eq!(of_device(other.device, None), [three.id]);
+        assert_eq!(bed.read(world.site, |tx| tx.revoked_certificates(world.authority)), [one, two]);
+    }
+
+    fn a_challenge_buys_one_certificate(bed: &mut Bed) {
+        let world = World::new(bed);
+        let challenge = certificate_challenge(&world);
+        let (first, second) = (certificate(&world, challenge.id), certificate(&world, challenge.id));
+        bed.write(world.site, move |tx| { tx.challenge_insert(&challenge)?; tx.certificate_insert(&first) });
+        let refused = bed.try_write(bellwether_store::Scope::Site(world.site), move |tx| tx.certificate_insert(&second));
+        assert_eq!(refused, Err(bellwether_store::StoreError::Conflict("certificates_challenge".into())));
     }
 
     fn devices_are_listed_with_their_newest_enrollment(bed: &mut Bed) {

@@ -63,6 +63,11 @@ on_every_backend! {
         let crossing = Enrollment { id: id(), device_id: a.device, epoch: 9, ..enrollment(&b) };
         let refused = bed.try_write(Scope::Site(b.site), move |tx| tx.enrollment_insert(&crossing));
         assert_eq!(refused, Err(StoreError::Conflict("foreign_key".into())));
+        let challenge = certificate_challenge(&a);
+        let crossing = certificate(&b, challenge.id);
+        bed.write(a.site, move |tx| tx.challenge_insert(&challenge));
+        let refused = bed.try_write(Scope::Site(b.site), move |tx| tx.certificate_insert(&crossing));
+        assert_eq!(refused, Err(StoreError::Conflict("foreign_key".into())));
         let crossing = NewCommand { enrollment_id: a.enrollment, ..b.command() };
         let refused = bed.try_write(Scope::Site(b.site), move |tx| tx.command_insert(&crossing));
         assert!(matches!(refused, Err(StoreError::Misuse(_))), "{refused:?}");
@@ -131,6 +136,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    certificates (site_id, id) {
+        site_id -> Binary,
+        id -> Binary,
+    }
+}
+
 #[test]
 fn row_level_security_hides_other_sites_from_a_query_without_a_filter() {
     let Some(bed) = crate::harness::Bed::postgres() else { return };
@@ -142,6 +154,16 @@ fn row_level_security_hides_other_sites_from_a_query_without_a_filter() {
     assert_eq!(seen(Scope::Site(a.site)), [a.site.as_bytes().to_vec()]);
     assert_eq!(seen(Scope::Site(b.site)), [b.site.as_bytes().to_vec()]);
     assert_eq!(seen(Scope::System).len(), 2);
+    let challenge = certificate_challenge(&a);
+    let kept = certificate(&a, challenge.id);
+    bed.write(a.site, move |tx| {
+        tx.challenge_insert(&challenge)?;
+        tx.certificate_insert(&kept)
+    });
+    let certificates = |scope| {
+        walled(&bed.raw_url(), scope, |pg| certificates::table.count().get_result::<i64>(pg)).expect("read")
+    };
+    assert_eq!((certificates(Scope::Site(a.site)), certificates(Scope::Site(b.site))), (1, 0));
     // Nobody set a scope: nobody sees anything.
     let mut pg = PgConnection::establish(&bed.raw_url()).expect("connects");
     assert_eq!(devices::table.count().get_result::<i64>(&mut pg), Ok(0));

@@ -1,7 +1,7 @@
 //! A site with a device that takes commands.
 
 use crate::harness::Bed;
-use bellwether_model::device::{ChallengePurpose, ChallengeState, IdentityState};
+use bellwether_model::device::{CertificateState, ChallengePurpose, ChallengeState, IdentityState};
 use bellwether_model::*;
 use bellwether_store::records::*;
 use uuid::Uuid;
@@ -280,6 +280,38 @@ pub fn challenge(invitation: InvitationId) -> Challenge {
         identity_id: None,
         created_at: T0,
         expires_at: at(1_000),
+        requested: None,
+    }
+}
+
+/// A challenge for a certificate of an enrollment.
+pub fn certificate_challenge(world: &World) -> Challenge {
+    Challenge {
+        purpose: ChallengePurpose::Certificate,
+        invitation_id: None,
+        enrollment_id: Some(world.enrollment),
+        requested: Some("wifi".into()),
+        ..challenge(id())
+    }
+}
+
+pub fn certificate(world: &World, challenge: ChallengeId) -> Certificate {
+    Certificate {
+        id: id(),
+        authority_id: world.authority,
+        serial: Uuid::now_v7().simple().to_string(),
+        fingerprint: bytes(),
+        certificate: vec![0x30, 0],
+        enrollment_id: world.enrollment,
+        challenge_id: challenge,
+        requested: "wifi".into(),
+        common_name: world.device.to_string(),
+        not_before: T0,
+        not_after: at(1_000),
+        state: CertificateState::Issued,
+        issued_at: T0,
+        revoked_at: None,
+        revoked_reason: None,
     }
 }
 

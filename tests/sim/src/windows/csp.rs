@@ -16,6 +16,7 @@ pub(super) use tree::{Tree, key};
 
 use super::machine::{Certificate, Inventory, Machine};
 use super::{Hardware, WipeFate};
+use crate::Identity;
 
 /// The node is not there: a HRESULT that Windows gives with 404.
 const NOT_FOUND: &str = "0x86000002";
@@ -90,6 +91,8 @@ pub(super) struct State {
     pub(super) reboots: u32,
     pub(super) executed: BTreeMap<String, u32>,
     pub(super) certificates: Vec<Certificate>,
+    /// What SCEP brought, with its keys. Not saved: a machine that was read from a file has the certificates only.
+    pub(super) scep_identities: Vec<Identity>,
     pub(super) jobs: Vec<Job>,
     /// What happens once the answer is out.
     pub(super) after: After,
@@ -146,6 +149,7 @@ impl State {
             reboots: 0,
             executed: BTreeMap::new(),
             certificates: Vec::new(),
+            scep_identities: Vec::new(),
             jobs: Vec::new(),
             after: After::Nothing,
             restart_wanted: false,
@@ -168,6 +172,7 @@ impl State {
             self.tree.set(&node.uri, node.format.clone(), node.value.clone());
         }
         self.certificates.clear();
+        self.scep_identities.clear();
         self.jobs.clear();
         self.after = After::Nothing;
         self.renewal_wanted = false;

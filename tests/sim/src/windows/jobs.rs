@@ -9,7 +9,7 @@ use reqwest::Method;
 use super::WindowsPc;
 use super::csp::{self, After, Job, MsiJob};
 use crate::apple::scep::{self, ScepOptions};
-use crate::{Error, Result};
+use crate::{Error, Identity, Result};
 
 /// `ERROR_INSTALL_PACKAGE_INVALID`, and what a download gets that fails.
 const PACKAGE_INVALID: u32 = 1620;
@@ -94,12 +94,12 @@ impl WindowsPc {
         };
         let state = &mut self.shared.lock().state;
         match result {
-            Ok((url, cert_der)) => csp::add_scep(state, base, &url, cert_der),
+            Ok((url, identity)) => csp::add_scep(state, base, &url, identity),
             Err(_) => csp::set_scep_status(&mut state.tree, base, 16, 0x8009_4004),
         }
     }
 
-    async fn try_scep(&self, settings: &csp::ScepSettings) -> Result<(String, Vec<u8>)> {
+    async fn try_scep(&self, settings: &csp::ScepSettings) -> Result<(String, Identity)> {
         let name = |wanted: u8| {
             settings.names.iter().find(|(kind, _)| *kind == wanted).map(|(_, name)| name.clone())
         };
@@ -114,7 +114,7 @@ impl WindowsPc {
                 dns_name: name(3),
                 ..super::CsrOptions::default()
             };
-            last = self.scep_at(url, settings, &csr.build(&key)?, key).await.map(|cert| (url.clone(), cert));
+            last = self.scep_at(url, settings, &csr.build(&key)?, key).await.map(|got| (url.clone(), got));
             if last.is_ok() {
                 break;
             }
@@ -128,13 +128,13 @@ impl WindowsPc {
         settings: &csp::ScepSettings,
         csr: &[u8],
         key: KeyPair,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Identity> {
         let ca = scep::ca(&self.http, url).await?;
         if !csp::thumbprint(&ca).eq_ignore_ascii_case(&settings.ca_thumbprint) {
             return Err(Error::Scep("the CA is not the one that CAThumbprint names".to_owned()));
         }
         let attempt = scep::first_request(url, ca, &settings.common_name, key, &ScepOptions::default(), csr)?;
-        Ok(attempt.send(&self.http).await?.cert_der)
+        attempt.send(&self.http).await
     }
 }
 

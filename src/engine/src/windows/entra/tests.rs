@@ -69,6 +69,8 @@ fn settings() -> EntraSettings {
         tenants: vec![OURS.to_uppercase(), SISTER.into()],
         audiences: vec![AUDIENCE.into(), APPLICATION.into()],
         authority: AUTHORITY.into(),
+        max_devices_per_person: 15,
+        terms: EntraTerms::default(),
     }
 }
 
@@ -110,6 +112,11 @@ fn signed(which: usize, claims: &Value) -> Vec<u8> {
     jwt::sign_rs256(&header, claims, &KEYS[which]).unwrap().into_bytes()
 }
 
+fn digest(claims: &Value) -> [u8; 32] {
+    let token = signed(0, claims);
+    sha256(token.rsplitn(2, |byte| *byte == b'.').last().unwrap())
+}
+
 async fn of(claims: Value) -> Result<EntraUser, EntraRefusal> {
     world().0.verify(&signed(0, &claims), NOW).await
 }
@@ -122,11 +129,13 @@ async fn both_versions_say_who_enrolls() {
         object_id: "11111111-2222-4333-8444-55555555555a".into(),
         device_id: None,
         name: Some("Ada L.".into()),
+        token_digest: digest(&v1(OURS)),
     };
     assert_eq!(of(v1(OURS)).await, Ok(user.clone()));
     user.device_id = Some("99999999-2222-4333-8444-55555555555b".into());
     user.name = None;
     user.tenant = SISTER.into();
+    user.token_digest = digest(&v2(SISTER));
     assert_eq!(of(v2(SISTER)).await, Ok(user));
     // What cannot be shown is left out; a device that is not joined yet may say so with nothing.
     let odd = with(with(v1(OURS), "name", json!("a\nb")), "deviceid", json!(""));

@@ -161,12 +161,25 @@ impl Engine {
                 // Several values for one question: the first decides.
                 return Ok(());
             }
-            let outcome = match watch_outcome(&request, &uri, data) {
+            if uri.to_ascii_lowercase().ends_with("/errorcode") {
+                // It says why; the status decides.
+                if let Some(going) = open.parts.get_mut(part) {
+                    going.results = vec![(String::new(), kept(data).unwrap_or_default())];
+                }
+                return Ok(());
+            }
+            let error =
+                open.parts.get(part).and_then(|going| going.results.first()).map(|(_, code)| code.clone());
+            let outcome = match watch_outcome(&request, &uri, data, error.as_deref()) {
                 Some(PartOutcome::Acknowledged) => Word::Acknowledged,
                 Some(PartOutcome::Failed) => Word::Failed,
                 _ => return Ok(()),
             };
-            let said = serde_json::json!({ "uri": uri, "value": kept(data) }).to_string();
+            let mut said = serde_json::json!({ "uri": uri, "value": kept(data) });
+            if let (Some(said), Some(code)) = (said.as_object_mut(), error) {
+                said.insert("error_code".to_owned(), code.into());
+            }
+            let said = said.to_string();
             let answer = self.vault.seal(commit.site, "part", id.as_bytes(), "answer", said.as_bytes())?;
             let error = (outcome == Word::Failed).then_some(said);
             commit.answers.push((channel, id, Reply { outcome, answer: Some(answer), error }));

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::vault::new_uuid;
 use crate::windows::account::{ACCOUNT, forget_sessions};
 use crate::windows::applied::{self, Setting};
+use crate::windows::dispatch::Grant;
 use crate::windows::facts::facts;
 use crate::windows::identify::Proven;
 use crate::{audit, enrolling};
@@ -38,7 +39,7 @@ pub(super) struct Commit {
     written: Vec<String>,
     handed: Vec<Handed>,
     firsts: Vec<(PartId, OutboxEvent)>,
-    grants: Vec<bellwether_store::records::PackageGrant>,
+    grants: Vec<Grant>,
     pub(super) channel_uri: Option<String>,
     pub(super) push_token: Option<(ChannelId, Sealed)>,
     pub(super) known_token: Option<Sealed>,
@@ -108,7 +109,7 @@ impl Commit {
         channel: ChannelId,
         candidate: Candidate,
         sealed: Option<Sealed>,
-        grant: Option<bellwether_store::records::PackageGrant>,
+        grant: Option<Grant>,
         written: Vec<String>,
     ) -> Result<(), Error> {
         let part = candidate.part.id;
@@ -178,7 +179,7 @@ impl Commit {
             return self.leave(tx, rules);
         }
         for grant in &self.grants {
-            tx.package_grant_insert(grant)?;
+            grant.give(tx)?;
         }
         for (part, _) in &self.firsts {
             if tx.part(*part)?.is_some_and(|row| row.wire.is_some()) {

@@ -10,6 +10,7 @@ use openssl::pkcs12::Pkcs12;
 use super::super::machine::Certificate;
 use super::tree::{self, Tree, decode};
 use super::{Job, State, not_found};
+use crate::Identity;
 
 /// What the `Install` node of a SCEP certificate says.
 #[derive(Debug, Clone)]
@@ -77,12 +78,13 @@ pub(in super::super) fn set_scep_status(tree: &mut Tree, base: &str, status: u32
 }
 
 /// The certificate of a SCEP node arrived.
-pub(in super::super) fn add_scep(state: &mut State, base: &str, url: &str, cert_der: Vec<u8>) {
+pub(in super::super) fn add_scep(state: &mut State, base: &str, url: &str, identity: Identity) {
     set_scep_status(&mut state.tree, base, 1, 0);
-    let thumbprint = thumbprint(&cert_der);
+    let thumbprint = thumbprint(&identity.cert_der);
     state.tree.set(&[base, "/CertThumbprint"].concat(), Format::Chr, thumbprint);
     state.tree.set(&[base, "/RespondentServerUrl"].concat(), Format::Chr, url);
-    put(state, "SCEP", base, cert_der);
+    put(state, "SCEP", base, identity.cert_der.clone());
+    state.scep_identities.push(identity);
 }
 
 /// A certificate that is not what its node says is refused; `None` lets the value be written.

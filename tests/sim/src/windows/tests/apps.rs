@@ -124,10 +124,12 @@ async fn a_certificate_comes_by_scep() {
         key_protection: 3,
         key_length: 2048,
         ca_sha1: ca_sha1.clone(),
+        renews: false,
     };
     let part = server.push(&csp::scep(&scep(CHALLENGE)).unwrap());
     pc.session().await.unwrap();
-    assert!(server.codes(&part).iter().all(|code| *code == 200), "{:?}", server.codes(&part));
+    let codes = server.codes(&part);
+    assert!(codes[0] == 404 && codes[1..].iter().all(|code| *code == 200), "{codes:?}");
     let base = "./Device/Vendor/MSFT/ClientCertificateInstall/SCEP/wifi";
     let leaf = |pc: &WindowsPc, name: &str| pc.node(&[base, "/", name].concat()).unwrap();
     assert_eq!(leaf(&pc, "Status"), "1");
@@ -136,14 +138,25 @@ async fn a_certificate_comes_by_scep() {
     assert_eq!(leaf(&pc, "CertThumbprint"), hex(&Digest::Sha1.of(&cert.cert_der)).to_uppercase());
     assert_eq!(server.state().scep_requests.last().unwrap().2, "pc-1");
 
-    // Again with a challenge that is wrong: first the node has to go.
-    let part = server.push(&csp::scep(&scep("wrong")).unwrap());
+    // Nothing is added where something is.
+    let part = server.push(&csp::scep(&scep("wrong")).unwrap()[1..2]);
     pc.session().await.unwrap();
     assert_eq!(server.codes(&part)[..2], [507, 418]);
-    pc.set_node(&[base, "/Install/Challenge"].concat(), bellwether_windows::syncml::Format::Chr, "d3Jvbmc=");
-    server.push(&csp::scep(&scep("wrong")).unwrap()[1..]);
+    // A renewal that fails leaves what there was.
+    server.push(&csp::scep(&Scep { renews: true, ..scep("wrong") }).unwrap());
     pc.session().await.unwrap();
     assert_eq!(leaf(&pc, "Status"), "16");
+    assert_eq!(pc.inventory().certificates[0].cert_der, cert.cert_der);
+    server.push(&csp::scep(&Scep { renews: true, ..scep(CHALLENGE) }).unwrap());
+    pc.session().await.unwrap();
+    assert_eq!(leaf(&pc, "Status"), "1");
+    let second = pc.inventory().certificates[0].cert_der.clone();
+    assert_ne!(second, cert.cert_der);
+    // And anew after a failure, as for a machine that never had one.
+    let part = server.push(&csp::scep(&scep(CHALLENGE)).unwrap());
+    pc.session().await.unwrap();
+    assert!(server.codes(&part).iter().all(|code| *code == 200), "{:?}", server.codes(&part));
+    assert_ne!(pc.inventory().certificates[0].cert_der, second);
 }
 
 #[tokio::test]

@@ -1,0 +1,58 @@
+//! What is left after a crash. The server is killed under load, or its machine loses power; it starts again, and every
+//! promise that it gave before is collected.
+//!
+//! ```text
+//! cargo test -p e2e --test crash -- kill --rounds 50
+//! cargo test -p e2e --test crash -- power --rounds 50
+//! ```
+//!
+//! Without a word both run for a few rounds. `--seed N` repeats a run's chances, as far as time allows. PostgreSQL is
+//! killed too where `BELLWETHER_TEST_POSTGRES_URL` names a cluster of `tests/postgres-up`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop, and says what it did"
+)]
+
+mod chance;
+#[expect(dead_code, reason = "the end-to-end tests use the rest")]
+#[path = "../e2e/harness.rs"]
+mod harness;
+mod kill;
+mod ledger;
+mod load;
+mod power;
+mod victim;
+
+use std::process::ExitCode;
+
+/// Rounds of a plain `cargo test`.
+const FEW: u32 = 3;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let after = |flag: &str| {
+        let at = words.iter().position(|word| word == flag)?;
+        words.get(at + 1)?.parse::<u64>().ok()
+    };
+    if words.iter().any(|word| word == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let rounds = after("--rounds").and_then(|rounds| u32::try_from(rounds).ok()).unwrap_or(FEW);
+    let seed = after("--seed").unwrap_or_else(chance::seed);
+    let only = |name: &str| words.iter().any(|word| word == name);
+    let all = !only("kill") && !only("power");
+    println!("seed {seed}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if all || only("kill") {
+        runtime.block_on(kill::run(rounds, seed));
+    }
+    if all || only("power") {
+        runtime.block_on(power::run(rounds, seed));
+    }
+    ExitCode::SUCCESS
+}
