@@ -71,6 +71,15 @@ impl Named {
         }
     }
 
+    /// Whether somebody here has named this person before, by this directory id or, without one, by this account.
+    pub(crate) fn is_known(&self, tx: &mut Tx<'_>) -> Result<bool, Error> {
+        if tx.person_by_directory(&self.directory_id)?.is_some() {
+            return Ok(true);
+        }
+        let holder = tx.person_by_account(&self.person.account)?;
+        Ok(holder.is_some_and(|holder| holder.directory_id.is_none()))
+    }
+
     fn insert(&self, tx: &mut Tx<'_>) -> Result<PersonId, Error> {
         tx.person_insert(&self.person)?;
         self.note(tx, self.person.id, "added", None)

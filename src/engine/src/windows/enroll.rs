@@ -215,6 +215,7 @@ impl Engine {
                 _ => None,
             },
             person_cap: self.person_cap(),
+            known_people_only: self.entra().is_some_and(|entra| entra.known_people_only()),
             account_row: match guest.way {
                 Way::Account(account) => Some((account, self.blank_invitation(now).map_err(refused)?)),
                 _ => None,
@@ -284,6 +285,11 @@ impl Engine {
                 Ok(*identity)
             }
             Recorded::Refused(reason) => Err(fault(Subcode::Authentication, reason)),
+            Recorded::Unknown => Err(fault(
+                Subcode::Authorization,
+                "nobody has said that you may enroll; ask your administrator",
+            )
+            .with_type(ErrorType::UserLicense)),
             Recorded::CapReached(reason) => {
                 Err(fault(Subcode::Authorization, reason).with_type(ErrorType::DeviceCapReached))
             }
@@ -405,6 +411,8 @@ struct Attempt {
     person: Option<(Named, Invitation)>,
     /// How many PCs a person of Entra ID may have.
     person_cap: i64,
+    /// Whether the directory's word alone is not enough.
+    known_people_only: bool,
     claim: String,
     now: Timestamp,
     entry: AuditEntry,
@@ -418,6 +426,8 @@ enum Recorded {
     Again(Box<Identity>),
     Refused(&'static str),
     CapReached(&'static str),
+    /// The directory vouches for somebody whom nobody here knows, and that is not enough.
+    Unknown,
 }
 
 fn record_attempt(tx: &mut Tx<'_>, attempt: &Attempt) -> Result<Recorded, Error> {
@@ -430,9 +440,9 @@ fn record_attempt(tx: &mut Tx<'_>, attempt: &Attempt) -> Result<Recorded, Error>
         }
     }
     if let Some((named, blank)) = &attempt.person {
-        match invited_by_entra(tx, named, blank, attempt.person_cap, attempt.now)? {
-            Some(invitation) => challenge.invitation_id = Some(invitation),
-            None => return Ok(Recorded::CapReached("you have enrolled as many devices as you may")),
+        match invited_by_entra(tx, named, blank, attempt)? {
+            Ok(invitation) => challenge.invitation_id = Some(invitation),
+            Err(refusal) => return Ok(refusal),
         }
     }
     if let Some(id) = challenge.invitation_id {
@@ -518,25 +528,29 @@ fn invited_by_account(
 
 /// The invitation of a token of Entra ID: its first use makes it, every later one finds it, so that a token is good for
 /// one living certificate, as a one-time code is. `code_hash` is unique: of two first uses at once one finds the
-/// other's. `None` when the person has as many devices as they may.
+/// other's. A refusal when nobody here knows the person and that is wanted, or the person has as many devices as they
+/// may.
 fn invited_by_entra(
     tx: &mut Tx<'_>,
     named: &Named,
     blank: &Invitation,
-    cap: i64,
-    now: Timestamp,
-) -> Result<Option<InvitationId>, Error> {
+    attempt: &Attempt,
+) -> Result<Result<InvitationId, Recorded>, Error> {
+    let now = attempt.now;
     if let Some(row) = tx.invitation_of_code_hash(&blank.code_hash)? {
         let open = row.state == InvitationState::Open && row.expires_at > now;
-        return if open { Ok(Some(row.id)) } else { Err(Error::NotFound("invitation")) };
+        return if open { Ok(Ok(row.id)) } else { Err(Error::NotFound("invitation")) };
+    }
+    if attempt.known_people_only && !named.is_known(tx)? {
+        return Ok(Err(Recorded::Unknown));
     }
     let person = named.person(tx)?;
-    if entra_devices(tx, person, now)? >= cap {
-        return Ok(None);
+    if entra_devices(tx, person, now)? >= attempt.person_cap {
+        return Ok(Err(Recorded::CapReached("you have enrolled as many devices as you may")));
     }
     let row = Invitation { person_id: Some(person), ..blank.clone() };
     tx.invitation_insert(&row)?;
-    Ok(Some(row.id))
+    Ok(Ok(row.id))
 }
 
 /// What the provisioning document tells and the server keeps digests of only.

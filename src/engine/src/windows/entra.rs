@@ -40,6 +40,8 @@ pub struct EntraSettings {
     pub authority: String,
     /// How many PCs one person may have: at least one.
     pub max_devices_per_person: u32,
+    /// Only people whom an admin has made known here, by an invitation or an account, may enroll.
+    pub known_people_only: bool,
     /// What people accept before.
     pub terms: EntraTerms,
 }
@@ -100,6 +102,7 @@ pub struct Entra {
     audiences: Vec<String>,
     source: Arc<dyn SigningKeys>,
     max_devices_per_person: u32,
+    known_people_only: bool,
     terms: EntraTerms,
 }
 
@@ -109,7 +112,8 @@ impl Entra {
     /// # Errors
     /// [`Error::Invalid`] for settings that would accept nobody, or a tenant that is no GUID.
     pub fn new(settings: EntraSettings, source: Arc<dyn SigningKeys>) -> Result<Self, Error> {
-        let EntraSettings { tenants, audiences, authority, max_devices_per_person, terms } = settings;
+        let EntraSettings { tenants, audiences, authority, max_devices_per_person, known_people_only, terms } =
+            settings;
         if max_devices_per_person == 0 {
             return Err(Error::Invalid("a person needs at least one device to enroll any".into()));
         }
@@ -124,10 +128,14 @@ impl Entra {
             None => Err(Error::Invalid("a tenant of Entra ID is named by its id, a GUID".into())),
         };
         let tenants = tenants.iter().map(tenant).collect::<Result<_, _>>()?;
-        Ok(Self { tenants, audiences, source, max_devices_per_person, terms })
+        Ok(Self { tenants, audiences, source, max_devices_per_person, known_people_only, terms })
     }
 
     /// How many PCs one person may have.
+    pub(super) fn known_people_only(&self) -> bool {
+        self.known_people_only
+    }
+
     pub(super) fn max_devices_per_person(&self) -> i64 {
         i64::from(self.max_devices_per_person)
     }

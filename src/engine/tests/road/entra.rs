@@ -91,6 +91,7 @@ fn settings() -> EntraSettings {
         audiences: vec!["https://mdm.example.org".into()],
         authority: "https://login.microsoftonline.com".into(),
         max_devices_per_person: 15,
+        known_people_only: false,
         terms: EntraTerms::default(),
     }
 }
@@ -377,6 +378,24 @@ on_every_backend! {
         let permit = house.admin.permit::<may::WriteDevices>(house.site()).unwrap();
         house.engine.end_enrollment(&permit, ended.unwrap().enrollment.unwrap().id, "sold").await.unwrap();
         pc("P5").token(&house, &fourth).await.unwrap();
+    }
+
+    /// Where an account in the tenant is not enough, an admin has to have named the person.
+    async fn at_18_only_people_whom_somebody_named_enroll_where_that_is_wanted(house: House) {
+        let directory = Directory::with(&house, EntraSettings { known_people_only: true, ..settings() });
+        let stranger = directory.credential(&house, ANN, NAME);
+        let fault = pc("P1").token(&house, &stranger).await.unwrap_err();
+        assert_eq!((fault.error_type, fault.client_error()), (Some(ErrorType::UserLicense), 0x8018_0018));
+        house.invite_pc(Some(NAME)).await;
+        // The same token: it bought nothing.
+        let mut first = pc("P1");
+        first.enroll(&house, &stranger).await.unwrap();
+        first.session(&house).await;
+        // By the directory's id from now on, whatever she is called; and her former name is nobody's.
+        directory.enrolled(&house, "P2", ANN, "ann.lee@example.org").await;
+        let namesake = directory.credential(&house, BOB, "ann.lee@example.org");
+        let fault = pc("P3").token(&house, &namesake).await.unwrap_err();
+        assert_eq!(fault.error_type, Some(ErrorType::UserLicense));
     }
 
     async fn at_18_uses_of_a_token_at_the_same_time_end_with_one_pc(house: House) {

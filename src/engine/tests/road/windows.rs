@@ -489,6 +489,7 @@ async fn at_18_windows_a_token_of_an_allowed_tenant_enrolls_and_no_other() {
         audiences: vec!["https://mdm.example.org".into()],
         authority: "https://login.microsoftonline.com".into(),
         max_devices_per_person: 15,
+        known_people_only: false,
         terms: bellwether_engine::EntraTerms::default(),
     };
     let keys = Published(json!({ "keys": [public_jwk("one", &key).unwrap()] }));

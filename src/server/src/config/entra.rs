@@ -13,6 +13,7 @@ const AUTHORITY: &str = "windows.entra.authority";
 const KEYS_URL: &str = "windows.entra.keys_url";
 const TRUST: &str = "windows.entra.trust";
 const MAX_DEVICES: &str = "windows.entra.max_devices_per_person";
+const KNOWN: &str = "windows.entra.known_people_only";
 const TERMS: &str = "windows.entra.terms";
 const TERMS_REQUIRED: &str = "windows.entra.terms_required";
 /// The longest text of terms.
@@ -39,6 +40,8 @@ pub struct EntraConfig {
     pub trust: Option<PathBuf>,
     /// How many PCs one person may have; at least one.
     pub max_devices_per_person: u32,
+    /// Only people whom an admin has made known may enroll.
+    pub known_people_only: bool,
     /// A text file: what the terms-of-use page shows.
     pub terms: Option<PathBuf>,
     /// No PC enrolls by Entra ID before its person accepted them.
@@ -54,6 +57,7 @@ impl EntraConfig {
             audiences: self.audiences.clone(),
             authority: self.authority.clone(),
             max_devices_per_person: self.max_devices_per_person,
+            known_people_only: self.known_people_only,
             terms: EntraTerms { text, required: self.terms_required },
         })
     }
@@ -63,7 +67,7 @@ impl EntraConfig {
 pub(super) fn read(read: &Reader<'_>) -> Result<Option<EntraConfig>, ConfigError> {
     let tenants = read.list(TENANTS);
     if tenants.is_empty() {
-        let others = [AUDIENCES, AUTHORITY, KEYS_URL, TRUST, MAX_DEVICES, TERMS, TERMS_REQUIRED];
+        let others = [AUDIENCES, AUTHORITY, KEYS_URL, TRUST, MAX_DEVICES, KNOWN, TERMS, TERMS_REQUIRED];
         return match others.iter().find(|name| is_set(read, name)) {
             Some(name) => Err(ConfigError::Contradiction(format!("{name} says nothing without {TENANTS}"))),
             None => Ok(None),
@@ -100,6 +104,7 @@ pub(super) fn read(read: &Reader<'_>) -> Result<Option<EntraConfig>, ConfigError
         keys_url,
         trust: read.path(TRUST),
         max_devices_per_person,
+        known_people_only: read.parse(KNOWN, "true or false is wanted")?,
         terms: read.path(TERMS),
         terms_required: read.parse(TERMS_REQUIRED, "true or false is wanted")?,
     }))

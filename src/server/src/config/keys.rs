@@ -204,6 +204,12 @@ pub const KEYS: &[Key] = &[
         "how many devices a person may have that enrolls PCs by Entra ID",
     ),
     key(
+        "windows.entra.known_people_only",
+        Kind::Bool,
+        Some("false"),
+        "only people whom an invitation or an enrollment account has named before may enroll by Entra ID",
+    ),
+    key(
         "windows.entra.terms",
         Kind::Path,
         None,

@@ -70,6 +70,7 @@ fn settings() -> EntraSettings {
         audiences: vec![AUDIENCE.into(), APPLICATION.into()],
         authority: AUTHORITY.into(),
         max_devices_per_person: 15,
+        known_people_only: false,
         terms: EntraTerms::default(),
     }
 }
