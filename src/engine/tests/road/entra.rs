@@ -169,7 +169,7 @@ on_every_backend! {
         let first = directory.enrolled(&house, "P1", ANN, NAME).await;
         directory.enrolled(&house, "P2", ANN, "Ann.Married@example.org").await;
         let renamed = ("ann.married@example.org".to_owned(), EnrollmentState::Active);
-        assert_eq!(stands(&house, &first).await, [renamed.clone()]);
+        assert_eq!(stands(&house, &first).await, std::slice::from_ref(&renamed));
         // The name that is wanted is of somebody whom an admin named: it is not taken from them.
         house.invite_pc(Some("boss@example.org")).await;
         let third = directory.enrolled(&house, "P3", ANN, "boss@example.org").await;
