@@ -269,18 +269,19 @@ fn one_bad_field_never_makes_a_message_undecodable() {
 
 /// A database refuses NUL; a console can be fooled by other control characters.
 #[test]
-fn control_characters_do_not_come_in() {
+fn control_characters_and_endless_texts_do_not_come_in() {
     let name = "authenticate-mac.plist";
     let parsed = bellwether_apple::guard::parse(&read(name), &Default::default()).unwrap();
     let mut keys = parsed.into_dictionary().unwrap();
     keys.insert("DeviceName".to_owned(), Value::from("a\0b"));
     keys.insert("ModelName".to_owned(), Value::from("a\u{1b}[2J"));
+    keys.insert("SerialNumber".to_owned(), Value::from("a".repeat(1025)));
     let mut bytes = Vec::new();
     Value::Dictionary(keys).to_writer_binary(&mut bytes).unwrap();
     let Ok(Inbound::CheckIn(message)) = decode(&bytes, None) else { panic!() };
-    assert_eq!(message.problems.len(), 2);
+    assert_eq!(message.problems.len(), 3);
     let Message::Authenticate(message) = message.message else { panic!() };
-    assert_eq!((message.device_name, message.model_name), (None, None));
+    assert_eq!((message.device_name, message.model_name, message.serial_number), (None, None, None));
     assert_eq!(message.product_name.as_deref(), Some("Mac14,2"));
 }
 

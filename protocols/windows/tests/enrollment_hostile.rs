@@ -114,6 +114,25 @@ fn at_50_windows_enrollment_entities_and_document_types() {
 }
 
 #[test]
+fn at_50_windows_enrollment_values_that_are_too_long() {
+    let closing = "</ac:AdditionalContext>";
+    let name =
+        ["<ac:ContextItem Name='", &"x".repeat(129), "'><ac:Value>x</ac:Value></ac:ContextItem>", closing];
+    let field = "the name of a context item";
+    assert_eq!(
+        changed("rst-onpremise-26200.xml", closing, &name.concat()),
+        Err(Error::ValueTooLarge { field, limit: 128 })
+    );
+    let long = Err(Error::Security("a user name or password is too long"));
+    for value in ["user@contoso.com", "mypassword"] {
+        assert!(changed("getpolicies-onpremise.xml", value, &"x".repeat(1_024)).is_ok());
+        assert_eq!(changed("getpolicies-onpremise.xml", value, &"x".repeat(1_025)), long, "{value}");
+    }
+    let token = changed("getpolicies-federated.xml", "dGhlIHRva2VuIG9m", &"QUJD".repeat(20_000));
+    assert_eq!(token, Err(Error::Security("a token is too long")));
+}
+
+#[test]
 fn encodings() {
     let utf16: Vec<u8> = text("discover-25h2.xml").encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert_eq!(read(&[&[0xFF, 0xFE][..], &utf16].concat()), Err(Error::Encoding));

@@ -125,6 +125,8 @@ fn at_50_windows_syncml_bombs() {
     assert_eq!(read(wrap(&wide).as_bytes()), Err(Error::TooManyNodes { limit: 100_000 }));
     let inner = ["<Alert><Data>", &"<a/>".repeat(200_000), "</Data></Alert>"].concat();
     assert_eq!(read(wrap(&inner).as_bytes()), Err(Error::TooManyNodes { limit: 100_000 }));
+    let inner = ["<Alert><Data>", &"<a>".repeat(20_000), &"</a>".repeat(20_000), "</Data></Alert>"].concat();
+    assert_eq!(read(wrap(&inner).as_bytes()), Err(Error::TooDeep { limit: 48 }));
     let attributes: String = (0..1000).map(|n| format!(" a{n}='1'")).collect();
     let many = ["<Alert", &attributes, "/>"].concat();
     assert_eq!(read(wrap(&many).as_bytes()), Err(Error::TooManyAttributes { limit: 16 }));
@@ -132,6 +134,14 @@ fn at_50_windows_syncml_bombs() {
     assert_eq!(read(doctype.as_bytes()), Err(Error::Doctype));
     assert_eq!(read(wrap("<Alert><CmdID>&bomb;</CmdID></Alert>").as_bytes()), Err(Error::Entity));
     assert_eq!(read(wrap("<?php x?>").as_bytes()), Err(Error::ProcessingInstruction));
+    for control in ["\u{1}", "&#1;", "&#x1F;", "&#xFFFF;"] {
+        let text = ["<Alert><CmdID>", control, "</CmdID></Alert>"].concat();
+        assert_eq!(
+            read(wrap(&text).as_bytes()),
+            Err(Error::Xml("it contains a control character")),
+            "{control:?}"
+        );
+    }
     assert_eq!(read(b"\xFF\xFE<\0"), Err(Error::Encoding));
     assert_eq!(read(b" \n"), Err(Error::Empty));
     assert!(matches!(read(&vec![b' '; 17 << 20]), Err(Error::TooLarge { .. })));
@@ -234,7 +244,7 @@ fn known_only(mut message: Message) -> Message {
 }
 
 #[test]
-fn wbxml_with_a_string_table_and_wbxml_bombs() {
+fn wbxml_with_a_string_table() {
     // The public identifier as text in the table, and an element's text as a reference into it.
     let name = b"-//SYNCML//DTD SyncML 1.2//EN\0AB\0";
     let mut bytes = vec![0x02, 0x00, 0x00, 0x6A, u8::try_from(name.len()).unwrap()];
@@ -243,16 +253,43 @@ fn wbxml_with_a_string_table_and_wbxml_bombs() {
     let at = bytes.windows(4).position(|window| window == [0x03, b'A', b'B', 0]).unwrap();
     bytes.splice(at..at + 4, [0x83, 30]);
     assert_eq!(wbxml::read(&bytes, &Limits::SESSION).unwrap(), sample("x"));
-    for tail in [
-        vec![0x48; 100_000],
-        [vec![0x6D, 0x6B], vec![0x06; 200_000]].concat(),
-        vec![0xC3, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
-        vec![0x6D, 0x83, 0x8F, 0xFF, 0xFF, 0xFF, 0x7F],
-        vec![0xED; 10],
-        vec![],
+}
+
+#[test]
+fn at_50_windows_wbxml_bombs() {
+    const MOST: usize = 16 * 1024 * 1024;
+    let bomb = |table: &[u8], body: &[u8]| {
+        let mut bytes = vec![0x03, 0xA4, 0x01, 0x6A];
+        bytes.extend([14, 7, 0].map(|shift| {
+            let seven = u8::try_from(table.len() >> shift & 0x7F).unwrap();
+            if shift == 0 { seven } else { seven | 0x80 }
+        }));
+        wbxml::read(&[&bytes[..], table, body].concat(), &Limits::SESSION)
+    };
+    assert_eq!(bomb(b"", &[0x48; 100_000]), Err(Error::TooDeep { limit: 48 }));
+    let wide = [vec![0x6D, 0x6B], vec![0x06; 200_000]].concat();
+    assert_eq!(bomb(b"", &wide), Err(Error::TooManyNodes { limit: 100_000 }));
+    let attributes = [vec![0xED], vec![0x05; 10_000], vec![0x01]].concat();
+    assert_eq!(bomb(b"", &attributes), Err(Error::TooManyAttributes { limit: 16 }));
+    assert_eq!(bomb(b"", &vec![0; MOST]), Err(Error::TooLarge { limit: MOST }));
+    // A megabyte in the table, named forty times: as a text, and as an element's name.
+    let table = [vec![b'x'; 1 << 20], vec![0]].concat();
+    let texts = [vec![0x6D, 0x4F], [0x83, 0].repeat(40), vec![0x01, 0x01]].concat();
+    assert_eq!(bomb(&table, &texts), Err(Error::TooLarge { limit: MOST }));
+    let names = [vec![0x6D], [0x04, 0].repeat(40), vec![0x01]].concat();
+    assert_eq!(bomb(&table, &names), Err(Error::TooLarge { limit: MOST }));
+    // Lengths and places that are none.
+    for (body, what) in [
+        (&[0x6D, 0xC3, 0x8F, 0xFF, 0xFF, 0xFF, 0x7F][..], "it ends too early"),
+        (&[0x6D, 0xC3, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F], "a number is too large"),
+        (&[0x6D, 0x80 | 0x03, 0x8F, 0xFF, 0xFF, 0xFF, 0x7F], "a reference leaves the string table"),
+        (&[0x6D, 0x02, 0x83, 0xB0, 0x00], "an entity is no character"),
+        (&[0x6D, 0x03, b'a'], "a string never ends"),
+        (&[0x01], "an element ends that never began"),
+        (&[0x2D, 0x2D], "there is something after the root element"),
+        (&[], "it ends too early"),
     ] {
-        let bomb = [vec![0x03, 0xA4, 0x01, 0x6A, 0x00], tail].concat();
-        assert!(wbxml::read(&bomb, &Limits::SESSION).is_err());
+        assert_eq!(bomb(b"", body), Err(Error::Wbxml(what)), "{body:x?}");
     }
 }
 

@@ -112,3 +112,25 @@ impl From<BodyError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::FromRequest as _;
+    use actix_web::test::TestRequest;
+
+    /// What comes of a body when there is memory for `most` bytes.
+    async fn read_with(most: usize, body: &str) -> Result<usize, BodyError> {
+        let (req, mut raw) = TestRequest::default().set_payload(body.to_owned()).to_http_parts();
+        let mut payload = web::Payload::from_request(&req, &mut raw).await.unwrap();
+        let patience = Duration::from_secs(10);
+        read_into(Reservation::of(most), &req, &mut payload, 100, patience).await.map(|body| body.bytes.len())
+    }
+
+    #[actix_web::test]
+    async fn at_51_bodies_take_no_more_memory_than_there_is() {
+        assert_eq!(read_with(20, &"x".repeat(20)).await, Ok(20));
+        assert_eq!(read_with(20, &"x".repeat(21)).await, Err(BodyError::Busy));
+        assert_eq!(read_with(200, &"x".repeat(101)).await, Err(BodyError::TooLarge(100)));
+    }
+}

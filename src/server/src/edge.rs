@@ -103,6 +103,12 @@ impl Edge {
 }
 
 impl Reservation {
+    /// Of a memory of its own.
+    #[cfg(test)]
+    pub fn of(most: usize) -> Self {
+        Self { budget: Arc::default(), most, bytes: 0 }
+    }
+
     /// Takes more; false when the memory for bodies is used up.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
@@ -119,5 +125,19 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_51_memory_for_bodies_is_shared_and_given_back() {
+        let mut one = Reservation::of(10);
+        let mut two = Reservation { budget: Arc::clone(&one.budget), most: 10, bytes: 0 };
+        assert!(one.grow(6) && !two.grow(5) && two.grow(4) && !one.grow(1));
+        drop(one);
+        assert!(two.grow(6) && !two.grow(1));
     }
 }

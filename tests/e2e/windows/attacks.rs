@@ -85,8 +85,10 @@ async fn at_02_windows_another_pcs_device_id_is_not_believed() {
     let mut thief = house.enrolled_pc().await;
     let scan = house.tell(&victim, json!({ "type": "defender", "action": "quick-scan" })).await;
     thief.set_device_id(victim.device_id());
-    assert!(thief.session().await.is_err());
+    let refused = thief.session().await.unwrap_err();
+    assert!(format!("{refused:?}").contains("403"), "{refused:?}");
     assert_eq!(house.state(&scan).await, "queued");
+    house.audited("device.refused", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,6 +162,7 @@ async fn at_52_windows_names_are_only_names() {
         ("'; DROP TABLE devices; --", "SN'1", "'; DROP TABLE devices; --"),
         ("<script>alert(1)</script>", "SN\"<2>", "<script>alert(1)</script>"),
         ("a\u{85}b", "SN;3", "ab"),
+        (&"x".repeat(5_000), "SN4", &"x".repeat(200)),
     ] {
         let mut pc: WindowsPc = house.pc_builder().await.name(name).serial(serial).build().unwrap();
         pc.enroll_by_link(&house.invite_pc("ann@example.org").await).await.unwrap();
@@ -173,7 +176,7 @@ async fn at_52_windows_names_are_only_names() {
         let refused = pc.enroll_by_link(&house.invite_pc("ann@example.org").await).await;
         assert!(refused.is_err(), "{id:.20}");
     }
-    assert_eq!(house.get("/devices").await["items"].as_array().unwrap().len(), 3);
+    assert_eq!(house.get("/devices").await["items"].as_array().unwrap().len(), 4);
     let mut pc = house.enrolled_pc().await;
     pc.session().await.unwrap();
 }

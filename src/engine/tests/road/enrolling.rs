@@ -358,6 +358,23 @@ async fn secrets_in_keys_are_hashed_and_revocation_is_at_once() {
 }
 
 #[tokio::test]
+async fn at_63_every_install_has_a_setup_token_of_its_own() {
+    let mut installs = Vec::new();
+    for _ in 0..2 {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = std::sync::Arc::new(TestClock(std::sync::atomic::AtomicI64::new(START)));
+        let engine = open(folder.path(), clock).await.unwrap();
+        let token = engine.setup_token().unwrap();
+        installs.push((folder, engine, token));
+    }
+    let [(_, one, first), (_, two, second)] = &installs[..] else { panic!() };
+    assert!(first.expose_secret().len() >= 64 && first.expose_secret() != second.expose_secret());
+    let refused = two.redeem_setup_token(first.expose_secret(), "thief", None).await;
+    assert!(matches!(refused, Err(Error::Unauthenticated)), "{refused:?}");
+    assert!(one.redeem_setup_token(first.expose_secret(), "owner", None).await.is_ok());
+}
+
+#[tokio::test]
 async fn rule_b_a_renewal_that_we_asked_for_keeps_everything() {
     let house = house().await;
     let mut old = mac("UDID-1");

@@ -1,10 +1,13 @@
 //! AT-37 below the edge: who may fetch a package, and until when.
 
 use crate::support::*;
+use bellwether_certs::csr::{self, Wishes};
 use bellwether_certs::hash::{hex, sha256};
+use bellwether_certs::keys::KeyPair;
 use bellwether_engine::{Error, NewPackage, PackageView, may};
 use bellwether_model::time::{DAY, HOUR};
 use bellwether_model::{EnrollmentId, PackageKind};
+use bellwether_scep::client::Reply;
 use secrecy::ExposeSecret as _;
 
 const MIB: usize = 1024 * 1024;
@@ -100,6 +103,9 @@ async fn at_37_a_token_is_for_one_device_and_ends() {
     let package = upload(&house, msi(100, 1)).await.unwrap();
     let token = grant(&house, &package, enrollment).await;
     assert_eq!(token.len(), 32, "192 random bits");
+    // Two that are random have a letter in the same place once in 64.
+    let more = grant(&house, &package, enrollment).await;
+    assert!(token.bytes().zip(more.bytes()).filter(|(a, b)| a == b).count() < 12, "{token} {more}");
     assert!(opens(&house, &token, None).await);
     assert!(opens(&house, &token, Some(&mine.cert)).await);
     assert!(!opens(&house, &token, Some(&other.cert)).await, "another device's certificate");
@@ -128,6 +134,33 @@ async fn at_37_a_token_is_for_one_device_and_ends() {
     assert!(opens(&house, &fresh, None).await);
     mine.check_out(&house).await;
     assert!(!opens(&house, &fresh, None).await, "the enrollment has ended");
+}
+
+#[tokio::test]
+async fn at_37_a_certificate_that_was_replaced_fetches_nothing() {
+    let house = house().await;
+    let code = house.invite(None).await;
+    let details = profile(&house, &code).await;
+    let mut old = mac("UDID-1");
+    let Reply::Success(der) = scep(&house, &details, &old.key, Wishes::default(), None).await else {
+        panic!("no certificate")
+    };
+    old.cert = der;
+    old.topic = details.mdm.topic.clone();
+    assert_eq!(old.authenticate(&house).await.status, 200);
+    assert_eq!(old.token_update(&house).await.status, 200);
+    let enrollment = house.devices().await[0].enrollment.as_ref().unwrap().id;
+    let package = upload(&house, msi(100, 1)).await.unwrap();
+    let token = grant(&house, &package, enrollment).await;
+    let key = KeyPair::generate_rsa2048().unwrap();
+    let request = csr::build(&key, &details.scep.common_name, None, Wishes::default()).unwrap();
+    let renewed = scep_csr(&house, authority(&details), &key, &request, Some((&old.cert, &old.key))).await;
+    let Reply::Success(cert) = renewed else { panic!("{renewed:?}") };
+    assert!(opens(&house, &token, Some(&old.cert)).await, "until the new one is seen");
+    let new = Mac { ids: old.ids.clone(), key, cert, ..mac("x") };
+    new.drain(&house).await;
+    assert!(!opens(&house, &token, Some(&old.cert)).await);
+    assert!(opens(&house, &token, Some(&new.cert)).await);
 }
 
 #[tokio::test]

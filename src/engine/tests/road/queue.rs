@@ -64,6 +64,25 @@ async fn q04_a_lost_answer_is_asked_again_with_the_same_bytes_and_counts_once() 
     let detail = house.command(sent.id).await;
     assert_eq!(detail.command.state.as_str(), "acknowledged");
     assert_eq!(detail.parts[0].sends, 2);
+    // Made anew this one would hold another challenge.
+    house.send(id, Intent::RenewIdentity).await.unwrap();
+    let first = mac.put(&house, device::idle(&mac.ids).unwrap()).await;
+    let second = mac.put(&house, device::idle(&mac.ids).unwrap()).await;
+    assert_eq!(first.body, second.body);
+    assert_eq!(command(second).unwrap().request_type, "InstallProfile");
+}
+
+#[tokio::test]
+async fn q04_two_polls_at_once_are_told_the_same_bytes() {
+    let (house, mac, id) = enrolled().await;
+    for _ in 0..8 {
+        // Both are made ready, each with a challenge of its own.
+        house.send(id, Intent::RenewIdentity).await.unwrap();
+        let poll = || mac.put(&house, device::idle(&mac.ids).unwrap());
+        let (one, two) = tokio::join!(poll(), poll());
+        assert_eq!(one.body, two.body);
+        mac.fail(&house, &command(one).unwrap().command_uuid).await;
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! PCs: enrollment by SOAP, OMA-DM sessions, the queue as they meet it, renewal and leaving.
 
 use crate::pc::{code, lock, pc, uris};
-use crate::support::house;
-use bellwether_certs::csr;
+use crate::support::{House, house};
 use bellwether_certs::hash::md5;
 use bellwether_certs::keys::KeyPair;
-use bellwether_engine::{SendOptions, WindowsService, may};
+use bellwether_certs::{cms, csr};
+use bellwether_engine::{SendOptions, SessionRequest, WindowsService, may};
 use bellwether_model::intent::{DefenderAction, WipeOptions};
 use bellwether_model::time::{DAY, MINUTE};
 use bellwether_model::{CommandState, EnrollmentState, Intent, Platform};
@@ -14,7 +14,7 @@ use bellwether_windows::enrollment::{
     AuthPolicy, Credential, DiscoverRequest, ErrorType, Provisioning, Subcode, Version,
 };
 use bellwether_windows::syncml::client::{Answer, Client, Habits, unenrollment};
-use bellwether_windows::syncml::{Request, Verb, writer};
+use bellwether_windows::syncml::{Cred, Message, Request, Verb, writer};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pc_enrolls_is_asked_and_locked_and_seen() {
@@ -144,6 +144,73 @@ async fn at_01_windows_without_proof_of_the_key_nothing_is_told() {
     assert_eq!(pc.send(&house, &message).await.0, 403, "revoked");
 }
 
+/// One request with everything that can carry a proof.
+async fn shown(
+    house: &House,
+    body: &[u8],
+    signature: Option<&[u8]>,
+    certificates: [Option<&[u8]>; 2],
+) -> u16 {
+    use base64::Engine as _;
+    let [tls_certificate, proxy_certificate] = certificates.map(|der| der.map(<[u8]>::to_vec));
+    let signature = signature.map(|cms| base64::engine::general_purpose::STANDARD.encode(cms).into());
+    let request = SessionRequest {
+        body: body.to_vec(),
+        content_type: Some(writer::CONTENT_TYPE.into()),
+        tls_certificate,
+        signature,
+        mode: None,
+        proxy_certificate,
+        source: None,
+    };
+    house.engine.windows_session(request).await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_01_windows_carriers_must_agree_and_signatures_must_hold() {
+    let house = house().await;
+    let (mut pc, id) = house.enrolled_pc("P1").await;
+    let (other, _) = house.enrolled_pc("P2").await;
+    let command = house.send(id, lock()).await.unwrap();
+    let (mine, theirs) = (pc.cert.clone(), other.cert.clone());
+    let body = writer::write(&pc.client().open(false, "user", Vec::new())).unwrap();
+    let signed = |body: &[u8], key| cms::sign_detached(body, &mine, key, cms::Shape::MODERN).unwrap();
+    let good = signed(&body, &pc.key);
+    for (what, signature, certificates) in [
+        ("two certificates, the right one last", None, [Some(&theirs[..]), Some(&mine[..])]),
+        ("two certificates, the right one first", None, [Some(&mine[..]), Some(&theirs[..])]),
+        ("another certificate than the signer's", Some(good.clone()), [Some(&theirs[..]), None]),
+        ("a signature with another key", Some(signed(&body, &other.key)), [None, None]),
+        ("and the right certificate in TLS", Some(signed(&body, &other.key)), [Some(&mine[..]), None]),
+        ("a signature over another body", Some(signed(b"<SyncML/>", &pc.key)), [None, None]),
+        ("no signature at all", Some(b"0".to_vec()), [Some(&mine[..]), None]),
+    ] {
+        assert_eq!(shown(&house, &body, signature.as_deref(), certificates).await, 403, "{what}");
+    }
+    assert_eq!(house.state(command.id).await, CommandState::Queued);
+    assert_eq!(
+        shown(&house, &body, Some(&good), [None, None]).await,
+        200,
+        "the signature alone proves the key"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_01_windows_a_certificate_long_expired_or_of_a_mac_is_nobodys() {
+    let house = house().await;
+    let (mut pc, id) = house.enrolled_pc("P1").await;
+    let mut mac = crate::support::mac("UDID-1");
+    mac.enroll(&house, &house.invite(None).await).await;
+    let body = writer::write(&pc.client().open(false, "user", Vec::new())).unwrap();
+    assert_eq!(pc.post(&house, body, Some(mac.cert.clone())).await, (403, None));
+    house.later(394 * DAY);
+    let command = house.send(id, lock()).await.unwrap();
+    assert_eq!(pc.open(&house).await.0, 200, "for a month it can still be told to renew");
+    house.later(2 * DAY);
+    assert_eq!(pc.open(&house).await, (403, None));
+    let _ = command;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn at_02_windows_a_certificate_speaks_for_its_own_device_id_only() {
     let house = house().await;
@@ -172,11 +239,20 @@ async fn at_69_windows_a_digest_is_good_once_and_alone_for_nothing() {
     // The same bytes under another session: the nonce was used.
     let replayed = String::from_utf8(recorded).unwrap().replace("<SessionID>2<", "<SessionID>99<");
     let (_, reply) = pc.post(&house, replayed.into_bytes(), Some(pc.cert.clone())).await;
-    let reply = reply.unwrap();
-    let requests =
-        reply.commands.iter().filter(|c| matches!(c, bellwether_windows::syncml::Command::Request(_)));
-    assert_eq!(requests.count(), 0, "challenged again, and told nothing");
-    let _ = command;
+    let requests = |reply: Option<Message>| {
+        let commands = reply.unwrap().commands;
+        commands.iter().filter(|c| matches!(c, bellwether_windows::syncml::Command::Request(_))).count()
+    };
+    assert_eq!(requests(reply), 0, "challenged again, and told nothing");
+    // Nor with the certificate alone, or with a digest that is wrong.
+    for data in [None, Some("AAAAAAAAAAAAAAAAAAAAAA=="), Some("")] {
+        let mut message = pc.client().open(false, "user", Vec::new());
+        message.header.cred =
+            message.header.cred.zip(data).map(|(cred, data)| Cred { data: data.into(), ..cred });
+        let (status, reply) = pc.send(&house, &message).await;
+        assert_eq!((status, requests(reply)), (200, 0), "{data:?}");
+    }
+    assert_ne!(house.state(command.id).await, CommandState::Acknowledged);
 }
 
 #[tokio::test(flavor = "multi_thread")]

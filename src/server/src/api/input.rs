@@ -169,6 +169,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn at_52_a_nul_is_refused_wherever_it_stands() {
+        type Any = std::collections::BTreeMap<String, serde_json::Value>;
+        for body in
+            [r#"{"a":"\u0000"}"#, r#"{"a":"x\u0000y"}"#, r#"{"a":[{"b":"\u0000"}]}"#, r#"{"\u0000":1}"#]
+        {
+            let refused = parse::<Any>(body.as_bytes()).unwrap_err();
+            assert!(refused.to_string().contains(NUL), "{body}: {refused}");
+        }
+        assert!(parse::<Any>(br#"{"a":"\\u0000"}"#).is_ok(), "a backslash and five characters");
+        for (query, fits) in [("a=b", true), ("a=%00", false), ("b=c&a=x%00y", false)] {
+            let req = actix_web::test::TestRequest::with_uri(&format!("/?{query}")).to_http_request();
+            let read = Query::<Any>::from_request(&req, &mut Payload::None).into_inner();
+            assert_eq!(read.is_ok(), fits, "{query}");
+        }
+    }
+
+    #[test]
     fn cursors_round_trip_and_nonsense_is_refused() {
         let text = cursor(Some(vec![0, 255, 7])).unwrap();
         assert_eq!(page(Some(&text), Some(500)).unwrap(), (Some(vec![0, 255, 7]), 500));

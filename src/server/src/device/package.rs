@@ -221,6 +221,7 @@ mod tests {
             ("Grüße", "Gr__e.msi"),
             ("...", "package.msi"),
             ("a\\b\r\nX: y", "a_b__X__y.msi"),
+            (&"x".repeat(300), &format!("{}.msi", "x".repeat(80))),
         ] {
             assert_eq!(file_name(name, "msi"), expected, "{name}");
         }

@@ -147,9 +147,19 @@ async fn at_18_keys_come_from_the_configured_address_only() {
     assert!(misnamed.client().fetch(TENANT).await.is_err());
     assert!(stranger.requests().is_empty() && misnamed.requests().is_empty());
 
-    let plain = stranger.url().replace("https://", "http://");
-    let client = EntraKeys::with_timeout(&plain, Some(&stranger.trust), TIMEOUT).unwrap();
+    // It would answer, and hears nothing.
+    let plain = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}/{ENTRA_TENANT}/keys", plain.local_addr().unwrap());
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = plain.accept().unwrap();
+        let heard = stream.read(&mut [0; 4096]).unwrap_or(0);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}");
+        heard
+    });
+    let client = EntraKeys::with_timeout(&url, None, TIMEOUT).unwrap();
     assert!(client.fetch(TENANT).await.is_err());
+    drop(TcpStream::connect(url.split('/').nth(2).unwrap()));
+    assert_eq!(heard.join().unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -331,6 +331,21 @@ mod tests {
     }
 
     #[test]
+    fn q01_a_commit_waits_for_the_disk() {
+        use diesel::dsl::sql;
+        use diesel::prelude::*;
+        use diesel::sql_types::{Integer, Text};
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut conn = connect(&folder.path().join(FILE)).expect("opens");
+        let synchronous = sql::<Integer>("(SELECT synchronous FROM pragma_synchronous)");
+        let told: i32 = diesel::select(synchronous).get_result(&mut conn).expect("told");
+        assert_eq!(told, 2, "FULL: with less a power cut takes commits back that were answered");
+        let journal = sql::<Text>("(SELECT journal_mode FROM pragma_journal_mode)");
+        let told: String = diesel::select(journal).get_result(&mut conn).expect("told");
+        assert_eq!(told, "wal");
+    }
+
+    #[test]
     fn a_full_disk_is_told_to_callers_and_ends_when_space_returns() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Sqlite::open(folder.path(), 1).expect("opens");

@@ -8,15 +8,30 @@ use crate::{Scope, StoreError};
 use bellwether_model::{Platform, Timestamp};
 use diesel::connection::{Connection as _, InstrumentationEvent};
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Integer, Text};
+use diesel::sqlite::Sqlite as Db;
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Text)]
-    detail: String,
+/// The text of a statement, which the database only plans.
+struct Explain(String);
+
+impl QueryFragment<Db> for Explain {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Db>) -> QueryResult<()> {
+        out.push_sql("EXPLAIN QUERY PLAN ");
+        out.push_sql(&self.0);
+        Ok(())
+    }
 }
+impl QueryId for Explain {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+impl Query for Explain {
+    type SqlType = (Integer, Integer, Integer, Text);
+}
+impl RunQueryDsl<SqliteConnection> for Explain {}
 
 /// The statements of a method, and how SQLite would answer them.
 fn plans(conn: &mut Conn, scope: Scope, call: &mut dyn FnMut(&mut Tx<'_>)) -> Vec<(String, Vec<String>)> {
@@ -36,9 +51,8 @@ fn plans(conn: &mut Conn, scope: Scope, call: &mut dyn FnMut(&mut Tx<'_>)) -> Ve
         .map(|text| text.split(" -- binds").next().unwrap_or_default().to_owned())
         .filter(|text| text.starts_with("SELECT"))
         .map(|text| {
-            let lines: Vec<Line> =
-                diesel::sql_query(format!("EXPLAIN QUERY PLAN {text}")).load(sqlite).expect("planned");
-            (text, lines.into_iter().map(|line| line.detail).collect())
+            let lines: Vec<(i32, i32, i32, String)> = Explain(text.clone()).load(sqlite).expect("planned");
+            (text, lines.into_iter().map(|line| line.3).collect())
         })
         .collect()
 }

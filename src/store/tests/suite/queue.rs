@@ -28,7 +28,8 @@ on_every_backend! {
                     Some(_) => Err(StoreError::Misuse("seen before")),
                 }
             });
-            assert_eq!(outcome.is_ok(), round == 0);
+            let told = if round == 0 { Ok(()) } else { Err(StoreError::Misuse("seen before")) };
+            assert_eq!(outcome, told, "the stored answer, and no error of the database");
         }
         assert_eq!(bed.read(world.site, |tx| tx.pending_count(world.channel)), 1);
         assert_eq!(bed.read(world.site, |tx| tx.idempotent(&[1; 32])), Some(stored));
@@ -137,6 +138,7 @@ on_every_backend! {
         assert!(world.get(bed, &deaf).note.expect("says why").contains("parked"));
         world.insert(bed, &other);
         assert_eq!(world.poll(bed, at(5)), Some(first(&other)), "the queue moves on");
+        assert_eq!(world.part(bed, first(&deaf)).not_before, Some(at(3 + 60_000)), "shown as parked until then");
         world.answer(bed, first(&other), Outcome::Acknowledged, at(6));
         assert_eq!(world.poll(bed, at(7)), None);
         assert_eq!(world.poll(bed, at(3 + 60_000)), Some(first(&deaf)), "and tries again later");

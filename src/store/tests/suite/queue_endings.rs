@@ -65,6 +65,20 @@ on_every_backend! {
         );
     }
 
+    fn q09_the_database_allows_one_waiting_wish(bed: &mut Bed) {
+        let world = World::new(bed);
+        let wish = NewCommand { coalesce_key: Some("inventory".into()), ..world.command() };
+        let other = world.command();
+        world.insert(bed, &wish);
+        world.insert(bed, &other);
+        let refused = raw_wish(bed, &world, other.id, "inventory").expect_err("the same wish twice");
+        assert!(
+            matches!(&refused, diesel::result::Error::DatabaseError(diesel::result::DatabaseErrorKind::UniqueViolation, _)),
+            "{refused:?}"
+        );
+        assert_eq!(raw_wish(bed, &world, other.id, "another"), Ok(1));
+    }
+
     fn q10_nothing_crosses_epochs(bed: &mut Bed) {
         let world = World::new(bed);
         let (sent, queued) = (world.command(), NewCommand { lane: Lane::Emergency, ..world.command() });
@@ -222,6 +236,28 @@ diesel::table! {
         id -> Binary,
         channel_id -> Binary,
         opened_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    commands (site_id, id) {
+        site_id -> Binary,
+        id -> Binary,
+        waiting_key -> Nullable<Text>,
+    }
+}
+
+/// Says behind the store's back what a command wishes for.
+fn raw_wish(bed: &crate::harness::Bed, world: &World, command: CommandId, key: &str) -> QueryResult<usize> {
+    let target = commands::table
+        .filter(commands::site_id.eq(world.site.as_bytes().to_vec()))
+        .filter(commands::id.eq(command.as_bytes().to_vec()));
+    let update = diesel::update(target).set(commands::waiting_key.eq(key));
+    if bed.is_postgres() {
+        crate::walls::walled(&bed.raw_url(), Scope::System, |pg| update.execute(pg))
+    } else {
+        let mut raw = SqliteConnection::establish(&bed.raw_url()).expect("the file opens");
+        update.execute(&mut raw)
     }
 }
 
