@@ -14,6 +14,7 @@ mod push;
 mod queue;
 mod sites;
 mod states;
+mod uploads;
 mod wakes;
 
 use crate::backend::Conn;
