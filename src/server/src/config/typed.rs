@@ -53,6 +53,10 @@ pub struct Config {
     pub wns: Option<WnsSettings>,
     /// Entra ID; `None`: its tokens are not accepted.
     pub entra: Option<EntraConfig>,
+    /// Days that devices' uploads are kept.
+    pub uploads_keep_days: u16,
+    /// Bytes of all of them.
+    pub uploads_total_bytes: u64,
     /// How to log.
     pub log_format: LogFormat,
     /// What to log.
@@ -71,6 +75,8 @@ pub struct Limits {
     pub api_body: usize,
     /// Bytes of an uploaded package, and of all that are uploaded at the same time.
     pub package_body: usize,
+    /// Bytes of one file that a device uploads.
+    pub upload_body: u64,
     /// Connections of one listener.
     pub connections: usize,
     /// Seconds for one body.
@@ -151,6 +157,8 @@ impl Config {
             apns_trust: read.path("apns.trust"),
             wns: WnsSettings::read(&read)?,
             entra: entra::read(&read)?,
+            uploads_keep_days: read.parse("uploads.keep_days", "a number of days is wanted")?,
+            uploads_total_bytes: read.parse("uploads.total_bytes", WHOLE)?,
             log_format: match read.text("log.format").as_str() {
                 "auto" => LogFormat::Auto,
                 "json" => LogFormat::Json,
@@ -162,6 +170,7 @@ impl Config {
                 device_body: read.parse("limits.device_body", WHOLE)?,
                 api_body: read.parse("limits.api_body", WHOLE)?,
                 package_body: read.parse("limits.package_body", WHOLE)?,
+                upload_body: read.parse("limits.upload_body", WHOLE)?,
                 connections: read.parse("limits.connections", WHOLE)?,
                 request_seconds: read.parse("limits.request_seconds", WHOLE)?,
                 drain_seconds: read.parse("limits.drain_seconds", WHOLE)?,
@@ -175,6 +184,9 @@ impl Config {
             return Err(ConfigError::Contradiction(
                 "limits.connections and limits.request_seconds cannot be 0".into(),
             ));
+        }
+        if !(1..=365).contains(&config.uploads_keep_days) {
+            return Err(read.wrong("uploads.keep_days", "1 to 365 days are wanted"));
         }
         if let Some(url) = &config.database
             && !is_postgres(url)
@@ -377,6 +389,8 @@ mod tests {
             ("public_url", "https://user:pw@mdm.example.org"),
             ("apple.require_client_certificate", "maybe"),
             ("limits.api_body", "-1"),
+            ("uploads.keep_days", "0"),
+            ("uploads.keep_days", "366"),
             ("trusted_proxies", "10.0.0.0/33"),
             ("log.format", "yaml"),
             ("organization", ""),
