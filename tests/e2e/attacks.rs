@@ -1,7 +1,7 @@
 //! Attacks by their numbers in the specification: what must be refused is refused, what must live lives.
 
 mod edge;
-mod floods;
+pub(crate) mod floods;
 mod identity;
 mod messages;
 
