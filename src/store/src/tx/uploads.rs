@@ -12,6 +12,9 @@ use crate::schema::{upload_pieces, uploads};
 use bellwether_model::{CommandId, EnrollmentId, PartId, SiteId, Timestamp};
 use diesel::prelude::*;
 
+/// Site, part, attempt, ordinal.
+type PieceKey = (Vec<u8>, Vec<u8>, Vec<u8>, i32);
+
 /// Pieces that are deleted in one transaction: each has up to 1 MiB.
 const DROPPED_PIECES: i64 = 64;
 
@@ -284,7 +287,7 @@ impl Tx<'_> {
     /// System. Deletes pieces that do not count, of every site; how many, at most 64 in one call.
     pub fn upload_pieces_purge(&mut self) -> Result<i64, StoreError> {
         self.in_system("upload_pieces_purge", |conn| {
-            let stale: Vec<(Vec<u8>, Vec<u8>, Vec<u8>, i32)> = upload_pieces::table
+            let stale: Vec<PieceKey> = upload_pieces::table
                 .filter(diesel::dsl::not(diesel::dsl::exists(owners())))
                 .limit(DROPPED_PIECES)
                 .select((
