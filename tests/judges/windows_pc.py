@@ -417,12 +417,11 @@ def diagnostics(pc, api):
     wish = api.send({"type": "collect-diagnostics"})
     pc.session()
     api.state("collect-diagnostics", wish, "acknowledged")
-    if not t.need("ArchiveDefinition came once", len(pc.archives) == 1, pc.archives):
-        return
+    t.need("diagnostics: ArchiveDefinition came once", len(pc.archives) == 1, pc.archives)
     collection = parse(pc.archives[0].encode())
     url = text(collection, "SasUrl")
-    t.check("the collection's id is a GUID", collection.tag == "Collection" and uuid.UUID(text(collection, "ID")), pc.archives)
-    t.check("the archive goes to https", url.startswith("https://"), url)
+    t.check("diagnostics: the collection's id is a GUID", collection.tag == "Collection" and uuid.UUID(text(collection, "ID")), pc.archives)
+    t.check("diagnostics: the archive goes to https", url.startswith("https://"), url)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("results.xml", pc.archives[0])
@@ -430,20 +429,20 @@ def diagnostics(pc, api):
     sent, kind = packed.getvalue(), {"x-ms-blob-type": "BlockBlob", "Content-Type": "application/zip"}
     for name, where in {"a guess": url[:-1] + ("A" if url[-1] != "A" else "B"), "a shorter one": url[:-1]}.items():
         answer = pc.web.attempt("PUT", where, sent, kind)
-        t.check(f"no upload to {name}", answer.status in (0, 404) and (answer.status == 0 or answer.body == b""), answer)
+        t.check(f"diagnostics: no upload to {name}", answer.status in (0, 404) and (answer.status == 0 or answer.body == b""), answer)
     answer = pc.web.attempt("PUT", url + "?comp=block&blockid=AAAA", sent[:100], kind)
-    t.check("a block alone is no file", answer.status == 400 and answer.body == b"", answer)
+    t.check("diagnostics: a block alone is no file", answer.status == 400 and answer.body == b"", answer)
     # The address is one of a container: the client names its blob in it.
     answer = pc.web.attempt("PUT", f"{url}/DiagLogs-PC-20261125T120000Z.zip", sent, kind)
-    t.check("the archive is taken, as Put Blob says it", answer.status == 201 and answer.body == b""
+    t.check("diagnostics: the archive is taken, as Put Blob says it", answer.status == 201 and answer.body == b""
             and answer.headers.get("content-length") == "0", answer)
     answer = pc.web.attempt("PUT", url, b"something else", kind)
-    t.check("not a second time", answer.status == 404 and answer.body == b"", answer)
+    t.check("diagnostics: not a second time", answer.status == 404 and answer.body == b"", answer)
     shown = (api.call("GET", COMMAND.replace("{id}", wish))[1] or {}).get("upload") or {}
-    t.check("size and hash are shown", (shown.get("size"), shown.get("sha256")) == (len(sent), hashlib.sha256(sent).hexdigest()), shown)
+    t.check("diagnostics: size and hash are shown", (shown.get("size"), shown.get("sha256")) == (len(sent), hashlib.sha256(sent).hexdigest()), shown)
     answer = pc.web.ask("GET", api.base + UPLOAD.replace("{id}", wish), headers={"Authorization": f"Bearer {api.key}"})
-    t.check("an administrator gets the very same bytes", answer.status == 200 and answer.body == sent, (answer.status, answer.headers))
-    t.check("as a file, and nothing to look at", answer.headers.get("content-disposition", "").startswith("attachment;")
+    t.check("diagnostics: an administrator gets the very same bytes", answer.status == 200 and answer.body == sent, (answer.status, answer.headers))
+    t.check("diagnostics: as a file, and nothing to look at", answer.headers.get("content-disposition", "").startswith("attachment;")
             and answer.headers.get("x-content-type-options") == "nosniff", answer.headers)
 
 
