@@ -74,6 +74,35 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
     openssl_sha256(data)
 }
 
+/// SHA-256 of what comes in pieces.
+#[derive(Clone)]
+pub struct RunningSha256(Sha256);
+
+impl RunningSha256 {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Sha256::new())
+    }
+
+    /// The next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Of all pieces.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finish()
+    }
+}
+
+impl Default for RunningSha256 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// MD5, for the digest credentials of OMA-DM only (OMA-TS-DM_Security 5.3). It proves nothing by itself.
 #[must_use]
 pub fn md5(data: &[u8]) -> [u8; 16] {

@@ -82,6 +82,7 @@ const SYSTEM_SCOPE: &[(&str, &str)] = &[
     ("src/engine/src/packages.rs", "a token tells the site; what is over is swept up in every site"),
     ("src/engine/src/scep.rs", "a challenge or certificate tells the site"),
     ("src/engine/src/setup.rs", "the first start, before there is a site"),
+    ("src/engine/src/uploads.rs", "a token tells the site; what is over is swept up in every site"),
     ("src/engine/src/wake.rs", "wakes of every site"),
     ("src/engine/src/windows/credential.rs", "a code, token or password tells the site"),
     ("src/engine/src/windows/identify.rs", "a certificate tells the site, not the other way round"),

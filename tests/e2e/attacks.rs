@@ -2,7 +2,7 @@
 
 mod audit;
 mod edge;
-mod floods;
+pub(crate) mod floods;
 mod identity;
 mod messages;
 

@@ -4,6 +4,7 @@ mod attacks;
 mod entra;
 mod judge_pc;
 mod road;
+mod uploads;
 
 use crate::harness::{House, Site, keys};
 use bellwether_sim::{PcBuilder, WindowsPc};
@@ -56,8 +57,15 @@ fn msi(size: usize) -> Vec<u8> {
 
 /// Uploads a package; its id.
 async fn upload(house: &House, bytes: Vec<u8>) -> String {
+    upload_as(house, "tool.msi", bytes).await
+}
+
+/// Uploads a package under a name; its id.
+async fn upload_as(house: &House, name: &str, bytes: Vec<u8>) -> String {
     use secrecy::ExposeSecret as _;
-    let query = "name=tool.msi&kind=msi&product=%7B6F7CB29F-1319-4816-B345-0856916EB801%7D&version=1.2.3";
+    let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    let query =
+        format!("name={name}&kind=msi&product=%7B6F7CB29F-1319-4816-B345-0856916EB801%7D&version=1.2.3");
     let bearer = format!("Bearer {}", house.key.expose_secret());
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/octet-stream")];
     let reply = house.raw(reqwest::Method::POST, &format!("/api/v1/packages?{query}"), &headers, bytes).await;

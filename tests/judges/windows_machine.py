@@ -45,7 +45,7 @@ class Pc:
         self.name = "PC-" + self.device_id[:8]
         self.sessions, self.nonce, self.nonces, self.alerts = 0, None, [], []
         self.locked = self.rebooted = 0
-        self.renew_now, self.jobs, self.added = False, {}, set()
+        self.renew_now, self.jobs, self.added, self.archives = False, {}, set(), []
         self.catalogue = read_catalogue(options.catalogue) if options.catalogue else None
         self.nodes = {
             "./DevInfo/DevId": ("chr", self.device_id), "./DevInfo/Man": ("chr", MAKER), "./DevInfo/Mod": ("chr", MODEL),
@@ -201,6 +201,8 @@ class Pc:
         elif uri.startswith(MSI) and uri.endswith("/DownloadInstall"):
             self.t.check("Add stands before Exec, in the same message", uri in self.added, self.added)
             return (202, None, None) if self.install(uri, data) else (500, "0x80070643", None)
+        elif uri == MSFT_ROOT + "/DiagnosticLog/DiagnosticArchive/ArchiveDefinition":
+            self.archives.append(data)
         elif match := re.fullmatch(f"({re.escape(SCEP)}[^/]+)/Install/Enroll", uri):
             return self.begin_scep(match[1])
         else:

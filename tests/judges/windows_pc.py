@@ -24,6 +24,7 @@ Its parts lie beside it: windows_wire.py (XML, HTTP, SOAP, SyncML and their rule
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -35,6 +36,7 @@ import time
 import traceback
 import urllib.parse
 import uuid
+import zipfile
 
 sys.dont_write_bytecode = True
 try:
@@ -56,6 +58,7 @@ SEND = "/api/v1/devices/{serial}/commands"
 COMMAND = "/api/v1/commands/{id}"
 DEVICE = "/api/v1/devices/{serial}"
 CERTIFICATES = "/api/v1/devices/{serial}/certificates"
+UPLOAD = "/api/v1/commands/{id}/upload"
 PACKAGES = "/api/v1/packages"
 
 
@@ -408,6 +411,41 @@ def forgeries(pc, api):
     api.state("lock", wish, "acknowledged")
 
 
+def diagnostics(pc, api):
+    """DiagnosticLog CSP: the archive goes to SasUrl, "the storage server accepts the device's HTTP PUT to this URL"."""
+    t = pc.t
+    wish = api.send({"type": "collect-diagnostics"})
+    pc.session()
+    api.state("collect-diagnostics", wish, "acknowledged")
+    t.need("diagnostics: ArchiveDefinition came once", len(pc.archives) == 1, pc.archives)
+    collection = parse(pc.archives[0].encode())
+    url = text(collection, "SasUrl")
+    t.check("diagnostics: the collection's id is a GUID", collection.tag == "Collection" and uuid.UUID(text(collection, "ID")), pc.archives)
+    t.check("diagnostics: the archive goes to https", url.startswith("https://"), url)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("results.xml", pc.archives[0])
+        archive.writestr("events.evtx", os.urandom(1_500_000))
+    sent, kind = packed.getvalue(), {"x-ms-blob-type": "BlockBlob", "Content-Type": "application/zip"}
+    for name, where in {"a guess": url[:-1] + ("A" if url[-1] != "A" else "B"), "a shorter one": url[:-1]}.items():
+        answer = pc.web.attempt("PUT", where, sent, kind)
+        t.check(f"diagnostics: no upload to {name}", answer.status in (0, 404) and (answer.status == 0 or answer.body == b""), answer)
+    answer = pc.web.attempt("PUT", url + "?comp=block&blockid=AAAA", sent[:100], kind)
+    t.check("diagnostics: a block alone is no file", answer.status == 400 and answer.body == b"", answer)
+    # The address is one of a container: the client names its blob in it.
+    answer = pc.web.attempt("PUT", f"{url}/DiagLogs-PC-20261125T120000Z.zip", sent, kind)
+    t.check("diagnostics: the archive is taken, as Put Blob says it", answer.status == 201 and answer.body == b""
+            and answer.headers.get("content-length") == "0", answer)
+    answer = pc.web.attempt("PUT", url, b"something else", kind)
+    t.check("diagnostics: not a second time", answer.status == 404 and answer.body == b"", answer)
+    shown = (api.call("GET", COMMAND.replace("{id}", wish))[1] or {}).get("upload") or {}
+    t.check("diagnostics: size and hash are shown", (shown.get("size"), shown.get("sha256")) == (len(sent), hashlib.sha256(sent).hexdigest()), shown)
+    answer = pc.web.ask("GET", api.base + UPLOAD.replace("{id}", wish), headers={"Authorization": f"Bearer {api.key}"})
+    t.check("diagnostics: an administrator gets the very same bytes", answer.status == 200 and answer.body == sent, (answer.status, answer.headers))
+    t.check("diagnostics: as a file, and nothing to look at", answer.headers.get("content-disposition", "").startswith("attachment;")
+            and answer.headers.get("x-content-type-options") == "nosniff", answer.headers)
+
+
 def unenroll(pc, api):
     t = pc.t
     wish = api.send({"type": "unenroll"})
@@ -444,6 +482,7 @@ def road(pc):
     forgeries(pc, api)
     apps(pc, api)
     certificates(pc, api)
+    diagnostics(pc, api)
     renewal(pc, api)
     unenroll(pc, api)
 

@@ -88,7 +88,8 @@ impl Engine {
                 tx.protocol_states_purge("session:", before, CHUNK as i64).map_err(Error::from)
             })
             .await?;
-        self.sweep_packages(now).await
+        self.sweep_packages(now).await?;
+        self.sweep_uploads(now).await
     }
 }
 

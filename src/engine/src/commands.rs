@@ -7,7 +7,7 @@ use crate::vault::{new_uuid, random_below};
 use crate::views::{CommandDetail, CommandView, Listed, PartView, SendOptions, next_page};
 use crate::windows::applied::{self, Setting};
 use crate::{Engine, audit};
-use crate::{apple, windows};
+use crate::{apple, uploads, windows};
 use bellwether_model::time::{DAY, HOUR, MINUTE};
 use bellwether_model::{
     Actor, ChannelKind, CommandId, CommandState, DeviceId, EnrollmentId, EnrollmentState, EventKind, Intent,
@@ -138,11 +138,11 @@ impl Engine {
         permit: &Permit<may::ReadDevices>,
         id: CommandId,
     ) -> Result<CommandDetail, Error> {
-        let (command, parts) = self
+        let (command, parts, upload) = self
             .store
             .read(Scope::Site(permit.site), move |tx| {
                 let command = tx.command(id)?.ok_or(Error::NotFound("command"))?;
-                Ok::<_, Error>((command, tx.parts(id)?))
+                Ok::<_, Error>((command, tx.parts(id)?, tx.upload_of_command(id)?))
             })
             .await?;
         let parts = parts
@@ -157,7 +157,7 @@ impl Engine {
                 finished_at: p.finished_at,
             })
             .collect();
-        Ok(CommandDetail { command: view(command), parts })
+        Ok(CommandDetail { command: view(command), parts, upload: upload.and_then(uploads::view) })
     }
 
     /// Takes a command back. It wins only if the command was not sent (Q12).
@@ -425,9 +425,8 @@ impl Engine {
             machine: bellwether_windows::csp::Machine { build, home: false, user_signed_in: true },
             ownership: address.device.ownership,
             channel: address.channel.kind,
-            // Uploads, which this server cannot take yet, are refused here. Whether the package is there and fits is
-            // seen when the PC calls.
-            material: windows::plan::Material { upload_url: None, ..placeholder() },
+            // Whether the package is there and fits is seen when the PC calls.
+            material: placeholder(),
         };
         let plan = plan(intent, &cx)?;
         let settings = match intent {

@@ -26,6 +26,7 @@ mod push;
 mod reveal;
 mod scep;
 mod setup;
+mod uploads;
 mod vault;
 mod views;
 mod wake;
@@ -40,6 +41,7 @@ pub use packages::{NewPackage, PackageFile};
 pub use permit::{Allows, Caller, Denied, Permit, may};
 pub use ports::{Clock, PushIdentity, SigningKeys, WakeOutcome, WakeTarget, Waker};
 pub use setup::{EngineConfig, TlsCaHandle, WindowsConfig};
+pub use uploads::{Arriving, Opening, StoredUpload, UPLOAD_PIECE, UploadRules};
 pub use views::*;
 pub use windows::{
     Entra, EntraRefusal, EntraSettings, EntraTerms, EntraUser, SessionReply, SessionRequest, SoapReply,

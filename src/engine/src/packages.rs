@@ -14,8 +14,8 @@ use bellwether_certs::hash::{hex, random_bytes, sha256};
 use bellwether_model::device::IdentityState;
 use bellwether_model::time::{DAY, HOUR};
 use bellwether_model::{EnrollmentId, EnrollmentState, EventKind, PackageId, PackageKind, SiteId, Timestamp};
-use bellwether_store::Scope;
 use bellwether_store::records::{Package, PackageGrant, Page};
+use bellwether_store::{Scope, Tx};
 use secrecy::SecretString;
 use std::sync::Arc;
 
@@ -268,18 +268,10 @@ impl Engine {
             .store
             .read(Scope::System, move |tx| {
                 let Some((site, grant)) = tx.package_grant_by_hash(&hash)? else { return Ok(None) };
-                if let Some(fingerprint) = &fingerprint {
-                    let mine = tx.known_identity(fingerprint)?.is_some_and(|known| {
-                        known.site_id == site
-                            && known.identity.enrollment_id == Some(grant.enrollment_id)
-                            && !matches!(
-                                known.identity.state,
-                                IdentityState::Revoked | IdentityState::Replaced
-                            )
-                    });
-                    if !mine {
-                        return Ok(None);
-                    }
+                if let Some(fingerprint) = &fingerprint
+                    && !is_own(tx, fingerprint, site, grant.enrollment_id)?
+                {
+                    return Ok(None);
                 }
                 Ok::<_, Error>((grant.expires_at > now).then_some((site, grant)))
             })
@@ -348,6 +340,20 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether a client certificate is a good identity of this enrollment.
+pub(crate) fn is_own(
+    tx: &mut Tx<'_>,
+    fingerprint: &[u8],
+    site: SiteId,
+    enrollment: EnrollmentId,
+) -> Result<bool, Error> {
+    Ok(tx.known_identity(fingerprint)?.is_some_and(|known| {
+        known.site_id == site
+            && known.identity.enrollment_id == Some(enrollment)
+            && !matches!(known.identity.state, IdentityState::Revoked | IdentityState::Replaced)
+    }))
 }
 
 /// The description in its one spelling, or what is wrong with it.

@@ -3,6 +3,7 @@
 use crate::authorities::{LoadedAuthority, ProfileSigner};
 use crate::error::Error;
 use crate::ports::Clock;
+use crate::uploads::UploadRules;
 use crate::vault::{Vault, new_uuid, random_hex};
 use crate::{Engine, StoreConfig, audit};
 use bellwether_certs::ca::{DeviceCa, TlsCa};
@@ -42,6 +43,8 @@ pub struct EngineConfig {
     pub own_tls_ca: bool,
     /// Windows.
     pub windows: WindowsConfig,
+    /// What devices may send.
+    pub uploads: UploadRules,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -66,6 +69,7 @@ pub(crate) struct Settings {
     pub apple_require_client_certificate: bool,
     pub own_tls_ca: bool,
     pub windows: WindowsConfig,
+    pub uploads: UploadRules,
 }
 
 /// The certificate of the server's own TLS CA.
@@ -108,6 +112,7 @@ impl Engine {
             apple_require_client_certificate: config.apple_require_client_certificate,
             own_tls_ca: config.own_tls_ca,
             windows: config.windows,
+            uploads: config.uploads,
         };
         let tls_ca = ensure_tls_ca(&store, &vault, now).await?;
         let signer = ensure_profile_signer(&store, &vault, &tls_ca, now).await?;

@@ -380,6 +380,19 @@ pub struct CommandDetail {
     pub command: CommandView,
     /// Its parts.
     pub parts: Vec<PartView>,
+    /// What the device sent for it, as long as it is kept.
+    pub upload: Option<UploadView>,
+}
+
+/// A file that a device sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadView {
+    /// Bytes.
+    pub size: i64,
+    /// When it was whole.
+    pub received_at: Timestamp,
+    /// Lower-case hex.
+    pub sha256: String,
 }
 
 /// One part.

@@ -117,6 +117,10 @@ words!(
         PackageUploaded = "package.uploaded",
         /// A package was deleted.
         PackageDeleted = "package.deleted",
+        /// A device's upload arrived.
+        UploadReceived = "upload.received",
+        /// A device's upload was fetched by somebody.
+        UploadDownloaded = "upload.downloaded",
         /// The server was set up for the first time.
         ServerSetUp = "server.set-up",
         /// The server started; the audit begins here again.

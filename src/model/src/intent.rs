@@ -468,7 +468,7 @@ pub enum Intent {
     },
     /// Windows: collect diagnostics and upload them.
     CollectDiagnostics {
-        /// Where to PUT the archive (HTTPS). Needed: this server takes no uploads yet.
+        /// Where to PUT the archive (HTTPS). Without it this server takes it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         upload_url: Option<String>,
     },

@@ -49,9 +49,28 @@ pub async fn read_package(
     req: &HttpRequest,
     payload: &mut web::Payload,
 ) -> Result<Body, BodyError> {
-    let seconds = edge.config.limits.request_seconds.saturating_mul(PACKAGE_PATIENCE);
-    let patience = Duration::from_secs(seconds);
-    read_into(edge.reserve_upload(), req, payload, edge.config.limits.package_body, patience).await
+    read_into(edge.reserve_upload(), req, payload, edge.config.limits.package_body, patience(edge)).await
+}
+
+/// The length that the client announced, of a body that is sent as it is.
+pub fn announced(req: &HttpRequest) -> Result<Option<u64>, BodyError> {
+    let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
+    if header(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity"))
+    {
+        return Err(BodyError::Encoded);
+    }
+    Ok(header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()))
+}
+
+/// Gives whoever takes a file as long as a package may take.
+pub async fn in_time<T>(edge: &Edge, work: impl Future<Output = T>) -> Result<T, BodyError> {
+    tokio::time::timeout(patience(edge), work).await.map_err(|_| BodyError::TooSlow)
+}
+
+/// How long a file may take.
+fn patience(edge: &Edge) -> Duration {
+    Duration::from_secs(edge.config.limits.request_seconds.saturating_mul(PACKAGE_PATIENCE))
 }
 
 async fn read_into(
@@ -61,13 +80,7 @@ async fn read_into(
     limit: usize,
     patience: Duration,
 ) -> Result<Body, BodyError> {
-    let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
-    if header(header::CONTENT_ENCODING)
-        .is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity"))
-    {
-        return Err(BodyError::Encoded);
-    }
-    let announced = header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let announced = announced(req)?;
     if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(BodyError::TooLarge(limit));
     }

@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Most bytes of request bodies that are held in memory at one time, all connections together.
 const BODY_BUDGET: usize = 512 * 1024 * 1024;
 
+/// Most bytes of devices' uploads that are held in memory at one time: 128 uploads, with two pieces each.
+const PIECE_BUDGET: usize = 256 * 1024 * 1024;
+
 /// The server as its handlers see it.
 pub struct Edge {
     /// The use cases.
@@ -28,6 +31,7 @@ pub struct Edge {
     pub metrics: Metrics,
     budget: Arc<AtomicUsize>,
     uploads: Arc<AtomicUsize>,
+    pieces: Arc<AtomicUsize>,
 }
 
 /// Part of the memory for bodies, given back when dropped.
@@ -55,6 +59,7 @@ impl Edge {
             metrics: Metrics::default(),
             budget: Arc::new(AtomicUsize::new(0)),
             uploads: Arc::new(AtomicUsize::new(0)),
+            pieces: Arc::new(AtomicUsize::new(0)),
         }
     }
 
@@ -99,6 +104,11 @@ impl Edge {
     /// Memory for a package that is uploaded. Its own: an upload takes nothing from devices.
     pub fn reserve_upload(&self) -> Reservation {
         Reservation { budget: Arc::clone(&self.uploads), most: self.config.limits.package_body, bytes: 0 }
+    }
+
+    /// Memory for a piece of what a device uploads.
+    pub fn reserve_piece(&self) -> Reservation {
+        Reservation { budget: Arc::clone(&self.pieces), most: PIECE_BUDGET, bytes: 0 }
     }
 }
 

@@ -38,7 +38,7 @@ pub async fn watch(
         Ok(response) => (response.request().match_pattern(), response.status().as_u16()),
         Err(error) => (None, error.as_response_error().status_code().as_u16()),
     };
-    // The route's pattern and never the path: paths of /enroll and /packages are secrets.
+    // The route's pattern and never the path: paths of /enroll, /packages and /uploads are secrets.
     let route = route.unwrap_or_else(|| "none".to_owned());
     let took = started.elapsed();
     if let Some(edge) = &edge {
@@ -147,8 +147,8 @@ fn is_misdirected(req: &ServiceRequest) -> bool {
 
 /// Device endpoints answer with a status and no prose.
 fn speaks_to_devices(path: &str) -> bool {
-    const PREFIXES: [&str; 6] =
-        ["/apple/", "/scep/", "/crl/", "/packages/", "/EnrollmentServer/", "/ManagementServer/"];
+    const PREFIXES: [&str; 7] =
+        ["/apple/", "/scep/", "/crl/", "/packages/", "/uploads/", "/EnrollmentServer/", "/ManagementServer/"];
     // These pages are read by a person, although Windows opens them.
     ![sign_in::PATH, terms::PATH].contains(&path) && PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }

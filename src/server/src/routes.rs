@@ -3,7 +3,7 @@
 use crate::api::{
     self, audit, commands, devices, enrollment_accounts, invitations, keys, openapi, packages, push,
 };
-use crate::device::{apple, package, scep, windows};
+use crate::device::{apple, package, scep, upload, windows};
 use crate::tls::Side;
 use crate::{enroll, health, sign_in, terms};
 use actix_web::http::Method;
@@ -71,6 +71,8 @@ pub fn table() -> Vec<Entry> {
         Device public HEAD "/crl/{ca}" => scep::crl;
         Device both GET "/packages/{token}" => package::fetch;
         Device both HEAD "/packages/{token}" => package::fetch;
+        Device public PUT "/uploads/{token}" => upload::receive;
+        Device public PUT "/uploads/{token}/{name}" => upload::receive;
         Device public GET "/EnrollmentServer/Discovery.svc" => windows::probe;
         Device public HEAD "/EnrollmentServer/Discovery.svc" => windows::probe;
         Device public POST "/EnrollmentServer/Discovery.svc" => windows::discovery;
@@ -130,6 +132,7 @@ pub fn table() -> Vec<Entry> {
         Key public POST "/api/v1/commands/{id}/retry" => commands::retry;
         Key public GET "/api/v1/commands/{id}/result" => commands::result;
         Key public GET "/api/v1/commands/{id}/secret" => commands::secret;
+        Key public GET "/api/v1/commands/{id}/upload" => commands::upload;
         Key public GET "/api/v1/jobs" => commands::jobs;
         Key public GET "/api/v1/jobs/{id}" => commands::job;
         Key public GET "/api/v1/push/apple" => push::list;

@@ -12,8 +12,9 @@ use crate::witness::WitnessFile;
 use actix_web::dev::ServerHandle;
 use actix_web::web;
 use bellwether_certs::cert::ders_to_pem;
-use bellwether_engine::{Engine, EngineConfig, Entra, StoreConfig, WindowsConfig};
+use bellwether_engine::{Engine, EngineConfig, Entra, StoreConfig, UploadRules, WindowsConfig};
 use bellwether_model::Platform;
+use bellwether_model::time::DAY;
 use bellwether_store::PostgresUrl;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::io::Write as _;
@@ -143,6 +144,11 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
             provider_id: config.windows_provider_id.clone(),
             sign_in_page: config.windows_sign_in_page,
             push_package: config.wns.as_ref().map(|wns| wns.package_family_name.clone()),
+        },
+        uploads: UploadRules {
+            largest: config.limits.upload_body,
+            total: config.uploads_total_bytes,
+            keep: i64::from(config.uploads_keep_days).saturating_mul(DAY),
         },
         clock: Arc::new(SystemClock),
     })

@@ -587,6 +587,31 @@ pub struct PackageGrant {
     pub expires_at: Timestamp,
 }
 
+/// One file that an enrollment may send us, or has sent. Deleted with its command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upload {
+    /// Told to send it by this part.
+    pub part_id: PartId,
+    /// Of this command.
+    pub command_id: CommandId,
+    /// Who.
+    pub enrollment_id: EnrollmentId,
+    /// Keyed hash of the token in the URL. Unique over the server.
+    pub token_hash: Vec<u8>,
+    /// Since.
+    pub created_at: Timestamp,
+    /// Until when it may begin.
+    pub expires_at: Timestamp,
+    /// The attempt whose pieces count; none: nothing is kept.
+    pub attempt: Option<Vec<u8>>,
+    /// Bytes that are set aside for the attempt; of a received upload its size.
+    pub size: i64,
+    /// Of the whole file, once it is received.
+    pub sha256: Option<Vec<u8>>,
+    /// When it was whole. From then on the token is used.
+    pub received_at: Option<Timestamp>,
+}
+
 /// A kept secret of an enrollment: unlock token, bootstrap token, lock PIN …
 #[derive(Clone, Debug, PartialEq)]
 pub struct Escrow {

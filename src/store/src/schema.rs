@@ -471,6 +471,32 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    uploads (site_id, part_id) {
+        site_id -> Binary,
+        part_id -> Binary,
+        command_id -> Binary,
+        enrollment_id -> Binary,
+        token_hash -> Binary,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+        attempt -> Nullable<Binary>,
+        size -> BigInt,
+        sha256 -> Nullable<Binary>,
+        received_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    upload_pieces (site_id, part_id, attempt, ordinal) {
+        site_id -> Binary,
+        part_id -> Binary,
+        attempt -> Binary,
+        ordinal -> Integer,
+        bytes -> Binary,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     sites,
     server_settings,
@@ -506,4 +532,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     package_chunks,
     package_grants,
     certificates,
+    uploads,
+    upload_pieces,
 );

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
-fn connect(site: &Site, base: &str) -> SslStream<TcpStream> {
+pub(crate) fn connect(site: &Site, base: &str) -> SslStream<TcpStream> {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
     let ca = openssl::x509::X509::from_pem(site.ca_pem.as_bytes()).unwrap();
     builder.cert_store_mut().add_cert(ca).unwrap();
@@ -22,7 +22,7 @@ fn connect(site: &Site, base: &str) -> SslStream<TcpStream> {
 }
 
 /// The status of what the server says next; 0 when it says nothing more.
-fn status(stream: &mut SslStream<TcpStream>) -> u16 {
+pub(crate) fn status(stream: &mut SslStream<TcpStream>) -> u16 {
     let mut answer = [0_u8; 64];
     let count = stream.read(&mut answer).unwrap_or(0);
     String::from_utf8_lossy(&answer[..count])

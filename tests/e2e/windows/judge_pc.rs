@@ -73,8 +73,12 @@ async fn road(format: &'static str) {
     assert!(output.status.success() && failed.is_empty(), "{failed:#?}\n{said}");
     assert!(checks.len() > 500, "{}", checks.len());
     judge::looked(&format!("windows_pc.py ({format})"), checks.len());
-    let of_scep = |check: &&Value| check["name"].as_str().is_some_and(|name| name.starts_with("SCEP: "));
-    let scep = checks.iter().filter(of_scep).count();
+    let about = |what: &str| {
+        let named = |check: &&Value| check["name"].as_str().is_some_and(|name| name.starts_with(what));
+        checks.iter().filter(named).count()
+    };
+    let scep = about("SCEP: ");
     assert!(scep > 20, "{scep}");
+    assert_eq!(about("diagnostics: "), 11);
     judge::looked("strongSwan pki --scep (a PC's certificate)", scep);
 }

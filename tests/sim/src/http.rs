@@ -128,7 +128,19 @@ impl Reply {
     /// # Errors
     /// [`Error::Refused`] for every other status.
     pub fn ok(self, what: &'static str) -> Result<Self> {
-        if self.status == 200 {
+        self.with_status(200, what)
+    }
+
+    /// The reply itself when its status is 201.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for every other status.
+    pub fn created(self, what: &'static str) -> Result<Self> {
+        self.with_status(201, what)
+    }
+
+    fn with_status(self, wanted: u16, what: &'static str) -> Result<Self> {
+        if self.status == wanted {
             return Ok(self);
         }
         let body = self.text().chars().take(500).collect();

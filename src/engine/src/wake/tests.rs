@@ -72,6 +72,7 @@ impl Desk {
         let clock = Arc::new(At(AtomicI64::new(1_800_000_000_000)));
         let engine = Engine::open(EngineConfig {
             windows: crate::WindowsConfig::default(),
+            uploads: Default::default(),
             store: StoreConfig::Sqlite { folder: folder.path().to_owned(), readers: 1 },
             data_dir: folder.path().to_owned(),
             master_key: None,

@@ -7,9 +7,12 @@ use super::plan::{Context, Material, PackageInfo, ScepMaterial, plan};
 use crate::Engine;
 use crate::error::Error;
 use crate::scep::{self, CertificateOffer};
+use crate::uploads;
 use bellwether_model::intent::AppSource;
-use bellwether_model::{Actor, ChallengeId, ChannelKind, EventKind, Guarantee, Intent, SiteId, Timestamp};
-use bellwether_store::records::{Candidate, Challenge, Device, Enrollment, PackageGrant, Sealed};
+use bellwether_model::{
+    Actor, ChallengeId, ChannelKind, EventKind, Guarantee, Intent, PartId, SiteId, Timestamp,
+};
+use bellwether_store::records::{Candidate, Challenge, Device, Enrollment, PackageGrant, Sealed, Upload};
 use bellwether_store::{Scope, Tx};
 use bellwether_windows::csp::Machine;
 use bellwether_windows::syncml::{Command, Header, Location, Message, Meta, reader, writer};
@@ -35,6 +38,9 @@ struct Wire {
     /// The challenge that stands in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     challenge: Option<ChallengeId>,
+    /// An address of ours to upload to stands in it.
+    #[serde(default)]
+    uploads: bool,
 }
 
 /// What a part gives the PC leave for.
@@ -45,6 +51,10 @@ pub(super) enum Grant {
     Certificate(Box<Challenge>),
     /// The same challenge again, until then.
     Prolonged(ChallengeId, Timestamp),
+    /// To send a file.
+    Upload(Box<Upload>),
+    /// To send the file of this part, until then.
+    UploadProlonged(PartId, Timestamp),
 }
 
 impl Grant {
@@ -54,6 +64,8 @@ impl Grant {
             Self::Package(grant) => Ok(tx.package_grant_insert(grant)?),
             Self::Certificate(challenge) => Ok(tx.challenge_insert(challenge)?),
             Self::Prolonged(challenge, until) => scep::prolong(tx, *challenge, *until),
+            Self::Upload(upload) => Ok(tx.upload_insert(upload)?),
+            Self::UploadProlonged(part, until) => Ok(tx.upload_prolong(*part, *until)?),
         }
     }
 }
@@ -96,8 +108,10 @@ impl Engine {
     ) -> Result<Option<Prepared>, Error> {
         let made = match &candidate.part.wire {
             Some(wire) => self.frozen(pc.site, candidate, wire).map(|wire| {
-                let until = self.now().plus(scep::CHALLENGE_LIFE);
-                let again = wire.challenge.map(|id| Grant::Prolonged(id, until));
+                let now = self.now();
+                let challenge = wire.challenge.map(|id| Grant::Prolonged(id, now.plus(scep::CHALLENGE_LIFE)));
+                let upload = || Grant::UploadProlonged(candidate.part.id, now.plus(uploads::TOKEN_LIFE));
+                let again = challenge.or_else(|| wire.uploads.then(upload));
                 Made { wire, grant: again, spares: false }
             }),
             None => self.planned(pc, kind, candidate).await,
@@ -165,11 +179,12 @@ impl Engine {
         let (stored, intent) = self.open_intent(pc.site, &candidate.command).await?;
         let (package, package_grant) = self.package_for(pc, &intent).await?;
         let (scep, challenge) = self.certificate_for(pc, &intent).await?;
+        let (upload_url, upload) = self.upload_for(pc, candidate, &intent)?;
         let material = Material {
             password: stored.password.clone(),
             package,
             scep,
-            upload_url: None,
+            upload_url,
             request_id: candidate.part.id.to_string(),
         };
         let cx = Context {
@@ -193,11 +208,13 @@ impl Engine {
             awaits: part.awaits,
             watch: part.watch,
             challenge: challenge.as_ref().map(|row| row.id),
+            uploads: upload.is_some(),
         };
         let grant = challenge.map(|row| Grant::Certificate(Box::new(row)));
+        let grant = grant.or(package_grant.map(Grant::Package));
         Ok(Made {
             wire,
-            grant: grant.or(package_grant.map(Grant::Package)),
+            grant: grant.or(upload.map(|row| Grant::Upload(Box::new(row)))),
             spares: matches!(intent, Intent::Configure { force: false, .. }),
         })
     }
@@ -243,6 +260,20 @@ impl Engine {
             url: format!("{}/packages/{}", self.settings.public_url, token.expose_secret()),
         };
         Ok((Some(info), Some(grant)))
+    }
+
+    /// Where an intent's diagnostics go, when it names no place: an address that is made for this PC.
+    fn upload_for(
+        &self,
+        pc: &Pc<'_>,
+        candidate: &Candidate,
+        intent: &Intent,
+    ) -> Result<(Option<String>, Option<Upload>), Error> {
+        let Intent::CollectDiagnostics { upload_url: None } = intent else { return Ok((None, None)) };
+        let part = (candidate.part.id, candidate.command.id);
+        let (token, row) = self.mint_upload_token(part, pc.enrollment.id, self.now())?;
+        let url = format!("{}/uploads/{}", self.settings.public_url, token.expose_secret());
+        Ok((Some(url), Some(row)))
     }
 
     pub(super) async fn drop_part(

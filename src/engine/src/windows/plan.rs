@@ -162,9 +162,10 @@ pub(crate) fn plan(intent: &Intent, cx: &Context<'_>) -> Result<Plan, Error> {
             DefenderAction::UpdateSignatures => csp::update_signatures(),
         }),
         Intent::CollectDiagnostics { upload_url } => {
-            let url = upload_url.as_ref().or(cx.material.upload_url.as_ref()).ok_or_else(|| {
-                Error::CannotDo("this server takes no uploads here; say where to with upload_url".into())
-            })?;
+            let url = upload_url
+                .as_ref()
+                .or(cx.material.upload_url.as_ref())
+                .ok_or_else(|| Error::Internal("diagnostics without an address to go to".into()))?;
             let collection = csp::diagnostics_collection(&cx.material.request_id, url)?;
             one(csp::collect_diagnostics(&collection))
         }

@@ -21,5 +21,6 @@ mod review_queue;
 mod review_trust;
 mod review_wakes;
 mod support;
+mod uploads;
 mod windows;
 mod windows_settings;

@@ -9,8 +9,10 @@ use bellwether_certs::cms::{self, Shape};
 use bellwether_certs::keys::KeyPair;
 use bellwether_certs::{csr, hash};
 use bellwether_engine::{
-    AppleReply, AppleRequest, Caller, Clock, Engine, EngineConfig, Error, NewInvitation, StoreConfig, may,
+    AppleReply, AppleRequest, Caller, Clock, Engine, EngineConfig, Error, NewInvitation, StoreConfig,
+    UploadRules, may,
 };
+use bellwether_model::time::DAY;
 use bellwether_model::{AuthorityId, DeviceId, Ownership, Platform, Timestamp};
 use bellwether_scep::client::{self, Reply, Style, Transaction};
 use plist::Dictionary;
@@ -48,6 +50,7 @@ pub async fn open_on(
     Engine::open(EngineConfig {
         windows: bellwether_engine::WindowsConfig::default(),
         store,
+        uploads: UploadRules { largest: 8 << 20, total: 20 << 20, keep: 30 * DAY },
         data_dir: folder.to_owned(),
         master_key: None,
         public_url: "https://mdm.example.org".into(),

@@ -10,11 +10,13 @@ use super::{
 };
 use crate::edge::Edge;
 use crate::problem::Problem;
-use actix_web::http::StatusCode;
-use actix_web::web;
-use bellwether_engine::{SendOptions, may};
+use actix_web::body::SizedStream;
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, web};
+use bellwether_engine::{SendOptions, StoredUpload, UPLOAD_PIECE, may};
 use bellwether_model::time::SECOND;
 use bellwether_model::{CommandId, CommandState, Intent, JobId, SiteId};
+use futures_util::Stream;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -244,6 +246,55 @@ pub async fn secret(
 ) -> Answer {
     let permit = auth.permit::<may::RevealSecrets>(&edge, query.0.site)?;
     ok(&Secret::from(edge.engine.reveal_command_secret(&permit, id.into_inner()).await?))
+}
+
+/// What the device uploaded, as it is: nobody looked into it. It can hold secrets, hence `secret:reveal`, and every
+/// download is audited.
+#[utoipa::path(get, path = "/api/v1/commands/{id}/upload", operation_id = "downloadCommandUpload", tag = "commands",
+    params(("id" = uuid::Uuid, Path, description = "The command"), SiteQuery),
+    responses((status = 200, description = "The file's bytes", body = String,
+        content_type = "application/octet-stream")))]
+pub async fn upload(
+    edge: web::Data<Edge>,
+    auth: Auth,
+    id: web::Path<CommandId>,
+    query: Query<SiteQuery>,
+) -> Answer {
+    let permit = auth.permit::<may::RevealSecrets>(&edge, query.0.site)?;
+    let stored = edge.engine.stored_upload(&permit, *id).await?;
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CONTENT_TYPE, "application/octet-stream"))
+        // As it is: what is packed already is not packed again.
+        .insert_header((header::CONTENT_ENCODING, "identity"))
+        .insert_header((header::CACHE_CONTROL, "private, no-store"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"diagnostics-{id}.zip\""),
+        ));
+    Ok(response.body(SizedStream::new(stored.size, pieces(edge, stored))))
+}
+
+/// The bytes, piece by piece. What is deleted meanwhile breaks the transfer off.
+fn pieces(
+    edge: web::Data<Edge>,
+    stored: StoredUpload,
+) -> impl Stream<Item = Result<web::Bytes, actix_web::Error>> + 'static {
+    futures_util::stream::try_unfold(0, move |at| {
+        let (edge, stored) = (edge.clone(), stored.clone());
+        async move {
+            if at >= stored.size {
+                return Ok(None);
+            }
+            let piece = edge.engine.stored_piece(&stored, at).await.map_err(|error| {
+                tracing::warn!(cause = %error, "a download of an upload was broken off");
+                actix_web::error::ErrorInternalServerError("broken off")
+            })?;
+            let next = at.saturating_add(UPLOAD_PIECE as u64);
+            Ok::<_, actix_web::Error>(Some((web::Bytes::from(piece), next)))
+        }
+    })
 }
 
 /// Jobs, newest first.

@@ -139,7 +139,7 @@ fn variants() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             json!({ "id": text(), "pkcs12": bytes(), "password": text() }),
             vec!["id", "pkcs12", "password"],
         ),
-        ("collect-diagnostics", json!({ "upload_url": text() }), vec!["upload_url"]),
+        ("collect-diagnostics", json!({ "upload_url": text() }), vec![]),
         ("call-often", json!({}), vec![]),
         ("raw", json!({ "payload": bytes() }), vec!["payload"]),
     ]

@@ -22,7 +22,7 @@ use utoipa::{Modify, OpenApi};
         packages::list, packages::upload, packages::show, packages::delete,
         devices::list, devices::show, devices::certificates, devices::end, devices::approve,
         commands::list, commands::of_device, commands::send, commands::send_to_many, commands::show, commands::cancel,
-        commands::retry, commands::result, commands::secret, commands::jobs, commands::job,
+        commands::retry, commands::result, commands::secret, commands::upload, commands::jobs, commands::job,
         push::list, push::import,
         audit::list, audit::verify, audit::events,
     ),

@@ -388,6 +388,20 @@ view!(
         command: Command = v.command.into(),
         /// Its parts.
         parts: Vec<Part> = v.parts.into_iter().map(Into::into).collect(),
+        /// What the device sent for it, as long as it is kept.
+        upload: Option<Upload> = v.upload.map(Into::into),
+    } |v|
+);
+
+view!(
+    /// A file that a device sent.
+    Upload from engine::UploadView {
+        /// Bytes.
+        size: i64 = v.size,
+        /// When it was whole.
+        received_at: String = rfc3339(v.received_at),
+        /// Lower-case hex.
+        sha256: String = v.sha256,
     } |v|
 );
 

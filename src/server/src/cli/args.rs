@@ -281,6 +281,17 @@ pub enum Command {
         /// Its id.
         id: uuid::Uuid,
     },
+    /// Fetch what the device uploaded (collect-diagnostics); audited. Nobody looked into the file.
+    Download {
+        /// Its id.
+        id: uuid::Uuid,
+        /// The file to make, for its owner only.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Replace a file that is there.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Send a command.

@@ -7,7 +7,8 @@ use reqwest::{Certificate, Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a file may take.
@@ -122,6 +123,37 @@ impl Client {
         self.answer(request).await
     }
 
+    /// GET into a new file for its owner only; its bytes.
+    pub async fn download(&self, path: &[&str], to: &Path, replace: bool) -> Result<u64, Failure> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let fail = |e: std::io::Error| Failure::new(format!("cannot write {}: {e}", to.display()));
+        if !replace && to.symlink_metadata().is_ok() {
+            return Err(Failure::new(format!("{} is there already; --force replaces it", to.display())));
+        }
+        let mut response = self.send(self.http.get(self.endpoint(path, &[])?).timeout(UPLOAD_TIME)).await?;
+        if replace && to.symlink_metadata().is_ok() {
+            std::fs::remove_file(to).map_err(fail)?;
+        }
+        // Only a file that is made here: what stands there by now, or a link, is not written to.
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(fail)?;
+        let taken = async {
+            let mut bytes = 0_u64;
+            while let Some(chunk) = response.chunk().await.map_err(|e| unreachable_server(&self.url, &e))? {
+                file.write_all(&chunk).map_err(fail)?;
+                bytes = bytes.saturating_add(chunk.len() as u64);
+            }
+            file.sync_all().map_err(fail)?;
+            Ok(bytes)
+        }
+        .await;
+        if taken.is_err() {
+            // Half a file is no file.
+            std::fs::remove_file(to).map_err(fail)?;
+        }
+        taken
+    }
+
     /// DELETE.
     pub async fn delete(&self, path: &[&str], body: Option<&Value>) -> Result<Value, Failure> {
         self.call(Method::DELETE, path, &[], body, None).await
@@ -145,20 +177,27 @@ impl Client {
         self.answer(request).await
     }
 
-    async fn answer(&self, mut request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+        let response = self.send(request).await?;
+        let bytes = response.bytes().await.map_err(|e| unreachable_server(&self.url, &e))?;
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|_| Failure::new("the server answered something that is no JSON"))
+    }
+
+    /// An answer that is a success; its body is still to come.
+    async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }
         let response = request.send().await.map_err(|e| unreachable_server(&self.url, &e))?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(|e| unreachable_server(&self.url, &e))?;
         if status.is_success() {
-            if bytes.is_empty() {
-                return Ok(Value::Null);
-            }
-            return serde_json::from_slice(&bytes)
-                .map_err(|_| Failure::new("the server answered something that is no JSON"));
+            return Ok(response);
         }
+        let bytes = response.bytes().await.map_err(|e| unreachable_server(&self.url, &e))?;
         Err(match serde_json::from_slice::<Problem>(&bytes) {
             Ok(problem) => Failure::refused(problem),
             Err(_) => Failure::new(format!("the server answered {status}; is --url a Bellwether server?")),

@@ -285,10 +285,10 @@ pub enum IntentArgs {
     },
     /// Windows: collect diagnostics.
     CollectDiagnostics {
-        /// File with the HTTPS address where the PC PUTs the archive: often a secret, so not an argument. Needed: this
-        /// server takes no uploads yet.
+        /// File with the HTTPS address where the PC PUTs the archive: often a secret, so not an argument. Without it this
+        /// server takes the archive ("command download").
         #[arg(long)]
-        upload_url_file: PathBuf,
+        upload_url_file: Option<PathBuf>,
     },
     /// Call often for a short while again.
     CallOften,
@@ -433,7 +433,7 @@ impl IntentArgs {
                 Intent::InstallIdentity { id, pkcs12: read(&file)?, password: line(&password_file)? }
             }
             Self::CollectDiagnostics { upload_url_file } => {
-                Intent::CollectDiagnostics { upload_url: Some(line(&upload_url_file)?) }
+                Intent::CollectDiagnostics { upload_url: upload_url_file.as_deref().map(line).transpose()? }
             }
             Self::CallOften => Intent::CallOften,
             Self::Raw { file } => Intent::Raw { payload: read(&file)? },

@@ -277,6 +277,11 @@ async fn command(client: &Client, verb: Command, out: Output) -> Result<(), Fail
             output::json(&client.get(&["commands", &id.to_string(), "result"], &[]).await?);
             Ok(())
         }
+        Command::Download { id, to, force } => {
+            let bytes = client.download(&["commands", &id.to_string(), "upload"], &to, force).await?;
+            output::line(&format!("{bytes} bytes in {}", output::clean(&to.display().to_string())));
+            Ok(())
+        }
     }
 }
 

@@ -228,6 +228,18 @@ pub const KEYS: &[Key] = &[
         "a file that every signed head of the audit is added to; put it where the database's admin cannot write",
     ),
     key(
+        "uploads.keep_days",
+        Kind::Number,
+        Some("30"),
+        "days after which what a device uploaded is deleted: 1 to 365",
+    ),
+    key(
+        "uploads.total_bytes",
+        Kind::Number,
+        Some("10737418240"),
+        "bytes of all that devices uploaded and still upload; more is refused until something is deleted",
+    ),
+    key(
         "log.format",
         Kind::Words(&["auto", "json", "text"]),
         Some("auto"),
@@ -246,6 +258,12 @@ pub const KEYS: &[Key] = &[
         Kind::Number,
         Some("536870912"),
         "bytes of one uploaded package, and of all uploads at the same time",
+    ),
+    key(
+        "limits.upload_body",
+        Kind::Number,
+        Some("268435456"),
+        "bytes of one file that a device uploads (collect-diagnostics)",
     ),
     key("limits.connections", Kind::Number, Some("10000"), "open connections of one listener"),
     key(

@@ -55,6 +55,10 @@ pub struct Config {
     pub entra: Option<EntraConfig>,
     /// A file for the signed heads of the audit; `None`: they stand in the database only.
     pub audit_witness: Option<PathBuf>,
+    /// Days that devices' uploads are kept.
+    pub uploads_keep_days: u16,
+    /// Bytes of all of them.
+    pub uploads_total_bytes: u64,
     /// How to log.
     pub log_format: LogFormat,
     /// What to log.
@@ -73,6 +77,8 @@ pub struct Limits {
     pub api_body: usize,
     /// Bytes of an uploaded package, and of all that are uploaded at the same time.
     pub package_body: usize,
+    /// Bytes of one file that a device uploads.
+    pub upload_body: u64,
     /// Connections of one listener.
     pub connections: usize,
     /// Seconds for one body.
@@ -154,6 +160,8 @@ impl Config {
             wns: WnsSettings::read(&read)?,
             entra: entra::read(&read)?,
             audit_witness: read.path("audit.witness"),
+            uploads_keep_days: read.parse("uploads.keep_days", "a number of days is wanted")?,
+            uploads_total_bytes: read.parse("uploads.total_bytes", WHOLE)?,
             log_format: match read.text("log.format").as_str() {
                 "auto" => LogFormat::Auto,
                 "json" => LogFormat::Json,
@@ -165,6 +173,7 @@ impl Config {
                 device_body: read.parse("limits.device_body", WHOLE)?,
                 api_body: read.parse("limits.api_body", WHOLE)?,
                 package_body: read.parse("limits.package_body", WHOLE)?,
+                upload_body: read.parse("limits.upload_body", WHOLE)?,
                 connections: read.parse("limits.connections", WHOLE)?,
                 request_seconds: read.parse("limits.request_seconds", WHOLE)?,
                 drain_seconds: read.parse("limits.drain_seconds", WHOLE)?,
@@ -178,6 +187,9 @@ impl Config {
             return Err(ConfigError::Contradiction(
                 "limits.connections and limits.request_seconds cannot be 0".into(),
             ));
+        }
+        if !(1..=365).contains(&config.uploads_keep_days) {
+            return Err(read.wrong("uploads.keep_days", "1 to 365 days are wanted"));
         }
         if let Some(url) = &config.database
             && !is_postgres(url)
@@ -380,6 +392,8 @@ mod tests {
             ("public_url", "https://user:pw@mdm.example.org"),
             ("apple.require_client_certificate", "maybe"),
             ("limits.api_body", "-1"),
+            ("uploads.keep_days", "0"),
+            ("uploads.keep_days", "366"),
             ("trusted_proxies", "10.0.0.0/33"),
             ("log.format", "yaml"),
             ("organization", ""),

@@ -3,4 +3,5 @@
 pub mod apple;
 pub mod package;
 pub mod scep;
+pub mod upload;
 pub mod windows;

@@ -11,6 +11,7 @@ fn fill(path: &str) -> String {
         .replace("{code}", "x")
         .replace("{ca}", "x")
         .replace("{token}", "x")
+        .replace("{name}", "x")
 }
 
 #[test]
@@ -46,6 +47,8 @@ fn at_26_the_document_is_the_inventory_of_the_api() {
         "/scep/{ca}",
         "/tls-ca.crt",
         "/tls-ca.pem",
+        "/uploads/{token}",
+        "/uploads/{token}/{name}",
     ];
     assert_eq!(rest, BTreeSet::from(allowed));
     for entry in table() {

@@ -54,6 +54,7 @@ const RULES: &[(&str, &str)] = &[
     ("authorities.id", "authorities_id"),
     ("enrollment_accounts.secret_hash", "enrollment_accounts_secret"),
     ("package_grants.token_hash", "package_grants_token"),
+    ("uploads.token_hash", "uploads_token"),
     ("audit.site_id, audit.position", "audit_position"),
     ("events.site_id, events.position", "events_position"),
     ("parts.site_id, parts.command_id, parts.ordinal", "parts_ordinal"),

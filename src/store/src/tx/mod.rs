@@ -16,6 +16,7 @@ mod push;
 mod queue;
 mod sites;
 mod states;
+mod uploads;
 mod wakes;
 
 use crate::backend::Conn;

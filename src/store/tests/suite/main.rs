@@ -18,6 +18,7 @@ mod queue_endings;
 mod rows;
 #[cfg(test)]
 mod sealing;
+mod uploads;
 #[cfg(test)]
 mod walls;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod apps;
 mod certificates;
+mod diagnostics;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use bellwether_windows::syncml::{Data, Format, Request, Verb};
 
 pub(super) use apps::{MsiJob, add_msix, set_status};
 pub(super) use certificates::{ScepSettings, add_scep, scep_settings, set_scep_status, thumbprint};
+pub(super) use diagnostics::{archive, set_archive_results};
 pub(super) use tree::{Tree, key};
 
 use super::machine::{Certificate, Inventory, Machine};
@@ -94,6 +96,8 @@ pub(super) struct State {
     /// What SCEP brought, with its keys. Not saved: a machine that was read from a file has the certificates only.
     pub(super) scep_identities: Vec<Identity>,
     pub(super) jobs: Vec<Job>,
+    /// Requests for diagnostics that were taken, by their ids.
+    pub(super) collected: Vec<String>,
     /// What happens once the answer is out.
     pub(super) after: After,
     pub(super) restart_wanted: bool,
@@ -124,6 +128,13 @@ pub(super) enum Job {
     },
     /// The node of the certificate, `…/SCEP/{id}`.
     Scep(String),
+    /// An archive of diagnostics.
+    Archive {
+        /// The request's id, of which a machine collects once.
+        id: String,
+        /// Where it goes.
+        url: String,
+    },
 }
 
 /// An answer that was set by hand.
@@ -151,6 +162,7 @@ impl State {
             certificates: Vec::new(),
             scep_identities: Vec::new(),
             jobs: Vec::new(),
+            collected: Vec::new(),
             after: After::Nothing,
             restart_wanted: false,
             renewal_wanted: false,
@@ -402,13 +414,14 @@ fn exec(state: &mut State, command: &NodeCommand) -> Answer {
             apps::remove_package(state, data)
         }
         ["clientcertificateinstall", "scep", _, "install", "enroll"] => certificates::enroll(state, uri),
+        ["diagnosticlog", "diagnosticarchive", "archivedefinition"] => diagnostics::collect(state, data),
         // These take a while, or somebody else answers them.
         ["bitlocker", "rotaterecoverypasswords"] | ["laps", "actions", "resetpassword"] => {
             Answer::status(202)
         }
-        ["defender", "scan" | "updatesignature"]
-        | ["diagnosticlog", "diagnosticarchive", "archivedefinition"]
-        | ["healthattestation", "triggerattestation"] => Answer::status(200),
+        ["defender", "scan" | "updatesignature"] | ["healthattestation", "triggerattestation"] => {
+            Answer::status(200)
+        }
         _ if state.tree.exists(uri) => Answer::status(405),
         _ => not_found(),
     };

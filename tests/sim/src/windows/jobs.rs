@@ -15,6 +15,8 @@ use crate::{Error, Identity, Result};
 const PACKAGE_INVALID: u32 = 1620;
 const DOWNLOAD_FAILED: u32 = 0x8019_0194;
 const HASH_MISMATCH: u32 = 0x8007_0570;
+/// What an archive gets that nobody took.
+const UPLOAD_FAILED: u32 = 0x8019_0194;
 
 impl WindowsPc {
     /// What a machine does when a session is over. [`Self::session`] calls it; after a session by hand call it
@@ -36,6 +38,7 @@ impl WindowsPc {
                 Job::Msi(job) => self.install_msi(&job).await,
                 Job::Msix { family_name, base, url } => self.install_msix(&family_name, &base, &url).await,
                 Job::Scep(base) => self.enroll_scep(&base).await,
+                Job::Archive { id, url } => self.upload_archive(&id, &url).await,
             }
         }
         self.renew_if_wanted().await;
@@ -84,6 +87,20 @@ impl WindowsPc {
             .header("user-agent", "Microsoft BITS/7.8")
             .header("accept", "*/*");
         Ok(self.http.send("download", request).await?.ok("download")?.body)
+    }
+
+    /// As a client of Azure's storage puts a blob. How it went shows in `ArchiveResults`.
+    async fn upload_archive(&self, id: &str, url: &str) {
+        let archive = csp::archive(id);
+        let request = self
+            .http
+            .request(Method::PUT, url)
+            .header("x-ms-blob-type", "BlockBlob")
+            .header("content-type", "application/zip")
+            .body(archive);
+        let sent = self.http.send("archive", request).await.and_then(|reply| reply.created("archive"));
+        let tree = &mut self.shared.lock().state.tree;
+        csp::set_archive_results(tree, id, if sent.is_ok() { 0 } else { UPLOAD_FAILED });
     }
 
     async fn enroll_scep(&self, base: &str) {

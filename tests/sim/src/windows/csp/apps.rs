@@ -169,6 +169,17 @@ fn read_msi_job(data: &str, base: &str) -> Option<MsiJob> {
     (sound && fits && !job.urls.is_empty() && !job.sha256.is_empty()).then_some(job)
 }
 
+/// The text of the first element of that name.
+pub(super) fn text_of(xml: &str, name: &str) -> Option<String> {
+    let mut found = None;
+    let sound = walk(xml, |element, text| {
+        if found.is_none() && element.local_name().as_ref() == name {
+            found = Some(text.trim().to_owned());
+        }
+    });
+    found.filter(|_| sound)
+}
+
 /// Calls for every element when it ends, with the text in it; whether the document is well-formed.
 fn walk(xml: &str, mut each: impl FnMut(&BytesStart<'_>, &str)) -> bool {
     let mut reader = Reader::from_str(xml);
