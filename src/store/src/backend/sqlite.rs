@@ -205,24 +205,24 @@ fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
         path.to_str().ok_or_else(|| StoreError::Open("the data folder's name is not UTF-8".to_owned()))?;
     let mut conn = SqliteConnection::establish(name)
         .map_err(|why| StoreError::Open(format!("{}: {why}", path.display())))?;
-    conn.batch_execute(&format!(
-        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = {}; \
+    conn.batch_execute(
+        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
          PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; \
          PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;",
-        synchronous()
-    ))
+    )
+    .and_then(|()| less_durable().map_or(Ok(()), |less| conn.batch_execute(less)))
     .map_err(|why| StoreError::Open(format!("{}: {why}", path.display())))?;
     Ok(conn)
 }
 
-/// FULL: an answer leaves after its commit is on the disk. The tests of power cuts must fail with less, and in debug
-/// builds they can ask for it.
-fn synchronous() -> &'static str {
+/// An answer leaves after its commit is on the disk. The tests of power cuts must fail with less, and in debug builds
+/// they can ask for it.
+fn less_durable() -> Option<&'static str> {
     let asked = if cfg!(debug_assertions) { std::env::var("BELLWETHER_TEST_SYNCHRONOUS").ok() } else { None };
     match asked.as_deref() {
-        Some("OFF") => "OFF",
-        Some("NORMAL") => "NORMAL",
-        _ => "FULL",
+        Some("OFF") => Some("PRAGMA synchronous = OFF"),
+        Some("NORMAL") => Some("PRAGMA synchronous = NORMAL"),
+        _ => None,
     }
 }
 
