@@ -10,8 +10,6 @@ mod jobs;
 mod keys;
 mod misc;
 mod packages;
-#[cfg(test)]
-mod plans;
 mod push;
 mod queue;
 mod sites;
@@ -116,3 +114,6 @@ fn limit(page: &Page) -> i64 {
 fn found(rows: usize, what: &'static str) -> Result<(), StoreError> {
     if rows == 0 { Err(StoreError::NotFound(what)) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod plans;
