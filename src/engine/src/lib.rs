@@ -18,6 +18,7 @@ mod idempotency;
 mod invitations;
 mod jobs;
 mod keys;
+mod links;
 mod offline;
 mod packages;
 mod permit;

@@ -4,18 +4,16 @@
 //! becomes a path.
 
 use crate::error::Error;
+use crate::links;
 use crate::permit::{Permit, may};
 use crate::vault::new_uuid;
 use crate::views::{Listed, PackageView, next_page};
 use crate::{Engine, audit};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bellwether_certs::hash::{hex, random_bytes, sha256};
-use bellwether_model::device::IdentityState;
+use bellwether_certs::hash::{hex, sha256};
 use bellwether_model::time::{DAY, HOUR};
-use bellwether_model::{EnrollmentId, EnrollmentState, EventKind, PackageId, PackageKind, SiteId, Timestamp};
+use bellwether_model::{EnrollmentId, EventKind, PackageId, PackageKind, SiteId, Timestamp};
+use bellwether_store::Scope;
 use bellwether_store::records::{Package, PackageGrant, Page};
-use bellwether_store::{Scope, Tx};
 use secrecy::SecretString;
 use std::sync::Arc;
 
@@ -27,9 +25,6 @@ const PIECES_AT_ONCE: usize = 16;
 const TOKEN_LIFE: i64 = 31 * DAY;
 /// What tokens are hashed for.
 const TOKEN_PURPOSE: &str = "package-token";
-/// 24 bytes are 192 bits and 32 letters.
-const TOKEN_BYTES: usize = 24;
-const TOKEN_LETTERS: usize = 32;
 /// Pieces without a package this old belong to no upload that still runs.
 const UNFINISHED: i64 = 12 * HOUR;
 /// What files of Windows Installer begin with (compound files, [MS-CFB] 2.2).
@@ -240,15 +235,15 @@ impl Engine {
         enrollment: EnrollmentId,
         now: Timestamp,
     ) -> Result<(SecretString, PackageGrant), Error> {
-        let token = URL_SAFE_NO_PAD.encode(random_bytes::<TOKEN_BYTES>()?);
+        let (token, token_hash) = links::mint(&self.vault, TOKEN_PURPOSE)?;
         let grant = PackageGrant {
-            token_hash: self.vault.code_hash(TOKEN_PURPOSE, &token),
+            token_hash,
             package_id: package,
             enrollment_id: enrollment,
             created_at: now,
             expires_at: now.plus(TOKEN_LIFE),
         };
-        Ok((SecretString::from(token), grant))
+        Ok((token, grant))
     }
 
     /// The file behind a token. `None` for every reason not to give it: unknown, expired, the enrollment has ended, the
@@ -258,31 +253,26 @@ impl Engine {
         token: &str,
         tls_certificate: Option<&[u8]>,
     ) -> Result<Option<PackageFile>, Error> {
-        if token.len() != TOKEN_LETTERS || !token.is_ascii() {
-            return Ok(None);
-        }
+        let Some(hash) = links::hash(&self.vault, TOKEN_PURPOSE, token) else { return Ok(None) };
         let now = self.now();
-        let hash = self.vault.code_hash(TOKEN_PURPOSE, token);
         let fingerprint = tls_certificate.map(sha256);
         let granted = self
             .store
             .read(Scope::System, move |tx| {
                 let Some((site, grant)) = tx.package_grant_by_hash(&hash)? else { return Ok(None) };
-                if let Some(fingerprint) = &fingerprint
-                    && !is_own(tx, fingerprint, site, grant.enrollment_id)?
-                {
-                    return Ok(None);
-                }
-                Ok::<_, Error>((grant.expires_at > now).then_some((site, grant)))
+                let own = links::may_use(
+                    tx,
+                    fingerprint.as_ref().map(<[u8; 32]>::as_slice),
+                    site,
+                    grant.enrollment_id,
+                )?;
+                Ok::<_, Error>((own && grant.expires_at > now).then_some((site, grant)))
             })
             .await?;
         let Some((site, grant)) = granted else { return Ok(None) };
         self.store
             .read(Scope::Site(site), move |tx| {
-                let active = tx
-                    .enrollment(grant.enrollment_id)?
-                    .is_some_and(|enrollment| enrollment.state == EnrollmentState::Active);
-                if !active {
+                if !links::is_active(tx, grant.enrollment_id)? {
                     return Ok(None);
                 }
                 Ok(tx.package(grant.package_id)?.map(|package| PackageFile {
@@ -340,20 +330,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Whether a client certificate is a good identity of this enrollment.
-pub(crate) fn is_own(
-    tx: &mut Tx<'_>,
-    fingerprint: &[u8],
-    site: SiteId,
-    enrollment: EnrollmentId,
-) -> Result<bool, Error> {
-    Ok(tx.known_identity(fingerprint)?.is_some_and(|known| {
-        known.site_id == site
-            && known.identity.enrollment_id == Some(enrollment)
-            && !matches!(known.identity.state, IdentityState::Revoked | IdentityState::Replaced)
-    }))
 }
 
 /// The description in its one spelling, or what is wrong with it.

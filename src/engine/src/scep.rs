@@ -20,7 +20,7 @@ use bellwether_model::{
 };
 use bellwether_scep::server::{self, Request, SignedBy, Undecodable};
 use bellwether_scep::{FailInfo, MessageType};
-use bellwether_store::records::{AuditEntry, Identity};
+use bellwether_store::records::{AuditEntry, Challenge, Identity};
 use bellwether_store::{Scope, Tx};
 use secrecy::ExposeSecret as _;
 
@@ -292,6 +292,15 @@ pub(crate) enum Claim {
     Refused(FailInfo, &'static str),
 }
 
+/// The answer to another request with a challenge that was used.
+const USED: Claim = Claim::Refused(FailInfo::BadRequest, "the challenge was used for another request");
+
+/// Of a challenge that was used: whether this is the very same request. An exact retry gets the recorded certificate,
+/// as long as nobody has revoked it; any other request fails. `None`: it was not used.
+fn is_retry(challenge: &Challenge, csr_hash: &[u8]) -> Option<bool> {
+    (challenge.state == ChallengeState::Bound).then(|| challenge.csr_hash.as_deref() == Some(csr_hash))
+}
+
 /// The one transaction in which a challenge becomes a certificate (AT-06).
 pub(crate) fn claim(
     tx: &mut Tx<'_>,
@@ -302,10 +311,9 @@ pub(crate) fn claim(
     now: Timestamp,
 ) -> Result<Claim, Error> {
     let mut challenge = tx.challenge(id)?.ok_or(Error::NotFound("challenge"))?;
-    if challenge.state == ChallengeState::Bound {
-        // An exact retry gets the recorded certificate, as long as nobody has revoked it; any other request fails.
-        if challenge.csr_hash.as_deref() != Some(csr_hash) {
-            return Ok(Claim::Refused(FailInfo::BadRequest, "the challenge was used for another request"));
+    if let Some(again) = is_retry(&challenge, csr_hash) {
+        if !again {
+            return Ok(USED);
         }
         let identity = match challenge.identity_id {
             Some(id) => tx.identity(id)?,

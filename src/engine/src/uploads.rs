@@ -4,20 +4,16 @@
 //! to administrators as they are. No name that a device sends is kept.
 
 use crate::error::Error;
-use crate::packages::is_own;
+use crate::links::{self, is_active};
 use crate::permit::{Permit, may};
 use crate::views::UploadView;
 use crate::{Engine, audit};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bellwether_certs::hash::{RunningSha256, hex, random_bytes, sha256};
 use bellwether_certs::seal::{SealContext, SiteKey};
 use bellwether_model::time::{DAY, HOUR};
-use bellwether_model::{
-    Actor, CommandId, EnrollmentId, EnrollmentState, EventKind, PartId, SiteId, Timestamp,
-};
+use bellwether_model::{Actor, CommandId, EnrollmentId, EventKind, PartId, SiteId, Timestamp};
+use bellwether_store::Scope;
 use bellwether_store::records::Upload;
-use bellwether_store::{Scope, Tx};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 
@@ -31,9 +27,6 @@ const GRACE: i64 = HOUR;
 const MOST_OF_ENROLLMENT: i64 = 10;
 /// What tokens are hashed for.
 const TOKEN_PURPOSE: &str = "upload-token";
-/// 24 bytes are 192 bits and 32 letters.
-const TOKEN_BYTES: usize = 24;
-const TOKEN_LETTERS: usize = 32;
 
 /// What devices may send.
 #[derive(Clone, Copy, Debug)]
@@ -107,12 +100,12 @@ impl Engine {
         enrollment_id: EnrollmentId,
         now: Timestamp,
     ) -> Result<(SecretString, Upload), Error> {
-        let token = URL_SAFE_NO_PAD.encode(random_bytes::<TOKEN_BYTES>()?);
+        let (token, token_hash) = links::mint(&self.vault, TOKEN_PURPOSE)?;
         let row = Upload {
             part_id,
             command_id,
             enrollment_id,
-            token_hash: self.vault.code_hash(TOKEN_PURPOSE, &token),
+            token_hash,
             created_at: now,
             expires_at: now.plus(TOKEN_LIFE),
             attempt: None,
@@ -120,7 +113,7 @@ impl Engine {
             sha256: None,
             received_at: None,
         };
-        Ok((SecretString::from(token), row))
+        Ok((token, row))
     }
 
     /// Decides about an upload before it is read. An attempt that runs with the same token is over when this one begins:
@@ -181,23 +174,21 @@ impl Engine {
         token: &str,
         tls_certificate: Option<&[u8]>,
     ) -> Result<Option<(SiteId, Upload)>, Error> {
-        if token.len() != TOKEN_LETTERS || !token.is_ascii() {
-            return Ok(None);
-        }
+        let Some(hash) = links::hash(&self.vault, TOKEN_PURPOSE, token) else { return Ok(None) };
         let now = self.now();
-        let hash = self.vault.code_hash(TOKEN_PURPOSE, token);
         let fingerprint = tls_certificate.map(sha256);
         let granted = self
             .store
             .read(Scope::System, move |tx| {
                 let Some((site, row)) = tx.upload_by_hash(&hash)? else { return Ok(None) };
-                if let Some(fingerprint) = &fingerprint
-                    && !is_own(tx, fingerprint, site, row.enrollment_id)?
-                {
-                    return Ok(None);
-                }
+                let own = links::may_use(
+                    tx,
+                    fingerprint.as_ref().map(<[u8; 32]>::as_slice),
+                    site,
+                    row.enrollment_id,
+                )?;
                 let open = row.received_at.is_none() && row.expires_at > now;
-                Ok::<_, Error>(open.then_some((site, row)))
+                Ok::<_, Error>((own && open).then_some((site, row)))
             })
             .await?;
         let Some((site, row)) = granted else { return Ok(None) };
@@ -365,10 +356,6 @@ const KIND: &str = "upload";
 /// A piece is sealed for its place: in another one, or of another attempt, it cannot be opened.
 fn field_of(ordinal: i32) -> String {
     format!("piece:{ordinal}")
-}
-
-fn is_active(tx: &mut Tx<'_>, enrollment: EnrollmentId) -> Result<bool, Error> {
-    Ok(tx.enrollment(enrollment)?.is_some_and(|row| row.state == EnrollmentState::Active))
 }
 
 fn counted(bytes: u64) -> Result<i64, Error> {

@@ -5,7 +5,7 @@
 //! and a refused address is not shown again. There are no cookies: who sends the form has the code or has nothing.
 
 use crate::edge::Edge;
-use crate::enroll::{self, MAX_CODE, STYLE, field, fields, pairs};
+use crate::enroll::{self, Fields, MAX_CODE, STYLE, field, fields, pairs};
 use crate::problem::Problem;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::{ConnectionType, StatusCode};
@@ -53,12 +53,7 @@ pub async fn form(edge: web::Data<Edge>, req: HttpRequest) -> HttpResponse {
 
 /// `POST /EnrollmentServer/Auth` with `appru`, `account` and `code`: hands the token to Windows.
 pub async fn submit(edge: web::Data<Edge>, req: HttpRequest, mut payload: web::Payload) -> HttpResponse {
-    if !is_own_form(req.headers(), &edge.public_url) {
-        let mut response = refusal(StatusCode::FORBIDDEN, "This form was sent by another site");
-        response.head_mut().set_connection_type(ConnectionType::Close);
-        return response;
-    }
-    let sent = match fields(&edge, &req, &mut payload).await {
+    let sent = match own_fields(&edge, &req, &mut payload, refusal).await {
         Ok(sent) => sent,
         Err(response) => return response,
     };
@@ -80,10 +75,25 @@ fn return_address(edge: &Edge, given: Option<&str>) -> Option<AppRu> {
     AppRu::parse(given?, &edge.public_url).ok()
 }
 
+/// The fields of a form that our own page sent, or what to answer instead.
+pub async fn own_fields(
+    edge: &Edge,
+    req: &HttpRequest,
+    payload: &mut web::Payload,
+    refusal: fn(StatusCode, &'static str) -> HttpResponse,
+) -> Result<Fields, HttpResponse> {
+    if !is_own_form(req.headers(), &edge.public_url) {
+        let mut response = refusal(StatusCode::FORBIDDEN, "This form was sent by another site");
+        response.head_mut().set_connection_type(ConnectionType::Close);
+        return Err(response);
+    }
+    fields(edge, req, payload).await
+}
+
 /// Whether our own page sent the form, as far as a browser says. `Origin: null` is what a browser sends for a page
 /// with `Referrer-Policy: no-referrer` (Fetch 3.2), so ours; a newer one says beside it where the form stood. Nothing
 /// rides on an older one's silence: there is no cookie that a foreign form could use.
-pub fn is_own_form(headers: &HeaderMap, own_origin: &str) -> bool {
+fn is_own_form(headers: &HeaderMap, own_origin: &str) -> bool {
     let only = |name| {
         let mut all = headers.get_all(name);
         match (all.next(), all.next()) {

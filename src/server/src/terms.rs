@@ -5,11 +5,11 @@
 //! (`ms-appx-web`) is ever redirected to; a refused address is not shown again.
 
 use crate::edge::Edge;
-use crate::enroll::{self, STYLE, field, fields, pairs};
+use crate::enroll::{self, STYLE, field, pairs};
 use crate::problem::Problem;
 use crate::sign_in;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use bellwether_engine::{Error, TermsPage, TermsRefusal, TermsRequest};
@@ -68,12 +68,7 @@ pub async fn page(edge: web::Data<Edge>, req: HttpRequest) -> HttpResponse {
 
 /// `POST /EnrollmentServer/TermsOfUse` with `ticket` and `answer`.
 pub async fn answer(edge: web::Data<Edge>, req: HttpRequest, mut payload: web::Payload) -> HttpResponse {
-    if !sign_in::is_own_form(req.headers(), &edge.public_url) {
-        let mut response = refusal(StatusCode::FORBIDDEN, "This form was sent by another site");
-        response.head_mut().set_connection_type(ConnectionType::Close);
-        return response;
-    }
-    let sent = match fields(&edge, &req, &mut payload).await {
+    let sent = match sign_in::own_fields(&edge, &req, &mut payload, refusal).await {
         Ok(sent) => sent,
         Err(response) => return response,
     };

@@ -108,7 +108,7 @@ async fn at_40_whoever_changes_the_audit_is_named() {
 /// A shorter chain whose checkpoints were cut off as well is whole by itself. The witness knows better.
 #[tokio::test(flavor = "multi_thread")]
 async fn at_40_the_witness_sees_what_was_cut_off() {
-    let (house, file, kept) = with_history().await;
+    let (mut house, file, kept) = with_history().await;
     for _ in 0..3 {
         house.invite().await;
     }
@@ -136,6 +136,19 @@ async fn at_40_the_witness_sees_what_was_cut_off() {
     let report = verify(&house).await;
     let said = report["broken"].as_str().unwrap_or_default();
     assert!(said.contains("than the witness saw"), "{report}");
+    // The program that asks no server says the same.
+    let offline = async |house: &House| {
+        let witness = format!("audit.witness={}", file.display());
+        let data = house.config.data_dir.to_str().unwrap().to_owned();
+        house.cli(&["--data-dir", &data, "--set", &witness, "audit", "verify"]).await
+    };
+    if house.database.is_none() {
+        house.stop().await;
+        let output = offline(&house).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!output.status.success() && said.contains("than the witness saw"), "{said}");
+        house.start().await;
+    }
     // Without a witness nobody would know: this is what it is for.
     std::fs::write(&file, "").unwrap();
     assert_eq!(verify(&house).await["intact"], true);

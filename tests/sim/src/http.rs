@@ -98,13 +98,7 @@ impl Http {
         let failed = |source| Error::Http { what, source };
         let response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
-        let headers = response
-            .headers()
-            .iter()
-            .map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-            })
-            .collect();
+        let headers = texts(response.headers());
         let body = response.bytes().await.map_err(failed)?.to_vec();
         Ok(Reply { status, headers, body })
     }
@@ -146,4 +140,10 @@ impl Reply {
         let body = self.text().chars().take(500).collect();
         Err(Error::Refused { what, status: self.status, body })
     }
+}
+
+/// Headers as text; names come in lower case.
+pub(crate) fn texts(headers: &reqwest::header::HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }

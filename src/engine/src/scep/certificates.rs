@@ -3,7 +3,7 @@
 //! They come from the same CA and template as identities and are none: they are recorded in a table that nothing asks
 //! who a device is (AT-01, AT-09).
 
-use super::{Claim, Refused, check_subject, refuse};
+use super::{Claim, Refused, USED, check_subject, is_retry, refuse};
 use crate::authorities::LoadedAuthority;
 use crate::error::Error;
 use crate::invitations::MintedChallenge;
@@ -132,10 +132,9 @@ fn claim(
     now: Timestamp,
 ) -> Result<Claim, Error> {
     let mut challenge = tx.challenge(id)?.ok_or(Error::NotFound("challenge"))?;
-    if challenge.state == ChallengeState::Bound {
-        // An exact retry gets the recorded certificate, as long as nobody has revoked it; any other request fails.
-        if challenge.csr_hash.as_deref() != Some(csr_hash) {
-            return Ok(Claim::Refused(FailInfo::BadRequest, "the challenge was used for another request"));
+    if let Some(again) = is_retry(&challenge, csr_hash) {
+        if !again {
+            return Ok(USED);
         }
         return Ok(match tx.certificate_of_challenge(id)? {
             Some(known) if known.state == CertificateState::Issued => Claim::Issued(known.certificate),

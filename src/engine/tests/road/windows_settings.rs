@@ -1,12 +1,15 @@
 //! What a PC has confirmed is not sent to it again, and what is not known for sure is.
 
-use crate::pc::{Pc, lock, uris};
-use crate::support::{House, house};
-use bellwether_engine::CommandView;
-use bellwether_model::{CommandState, DeviceId, Intent};
+use crate::pc::{Pc, code, lock, pc, uris};
+use crate::support::{House, house, wish};
+use bellwether_engine::{CommandView, NewInvitation, PushIdentity, WakeOutcome, WakeTarget, Waker, may};
+use bellwether_model::{CommandState, DeviceId, Intent, Platform};
 use bellwether_windows::syncml::client::Answer;
-use bellwether_windows::syncml::{Request, Verb};
+use bellwether_windows::syncml::{Format, Request, Verb};
+use secrecy::ExposeSecret as _;
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const CAMERA: &str = "./Device/Vendor/MSFT/Policy/Config/Camera/AllowCamera";
 
@@ -50,6 +53,57 @@ async fn what_a_pc_has_is_not_sent_again() {
 
     let (_, forced) = told(&house, &mut pc, id, configure(1, &others, true)).await;
     assert_eq!(forced.len(), 3, "everything, when somebody says so");
+}
+
+/// Counts wakes.
+#[derive(Default)]
+struct Bell(AtomicUsize);
+
+#[async_trait::async_trait]
+impl Waker for Bell {
+    async fn wake(&self, _: Option<&PushIdentity>, _: &WakeTarget) -> WakeOutcome {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        WakeOutcome::Sent
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_woken_for_what_is_not_sent() {
+    let house = house().await;
+    let bell = Arc::new(Bell::default());
+    house.engine.set_waker(Platform::Windows, bell.clone());
+    // Not only for a test: those are never woken.
+    let permit = house.admin.permit::<may::WriteInvitations>(house.site()).unwrap();
+    let wish =
+        NewInvitation { platform: Platform::Windows, test_only: false, ..wish(Some("ann@example.org")) };
+    let made = house.engine.create_invitation(&permit, wish).await.unwrap();
+    let link = made.link.expose_secret().rsplit('/').next().unwrap().to_owned();
+    let mut pc = pc("P1");
+    pc.enroll(&house, &code("ann@example.org", &link)).await.unwrap();
+    pc.session(&house).await;
+    let id = house.device_id(&pc.serial.clone()).await;
+    let channel = "./Vendor/MSFT/DMClient/Provider/X/Push/ChannelURI";
+    let syncml =
+        format!("<Get><CmdID>1</CmdID><Item><Target><LocURI>{channel}</LocURI></Target></Item></Get>");
+    house.send(id, Intent::Raw { payload: syncml.into_bytes() }).await.unwrap();
+    let mut told = |request: &Request| {
+        (request.verb == Verb::Get)
+            .then(|| Answer::value(Format::Chr, "https://db5.notify.windows.com/?token=x"))
+    };
+    pc.session_with(&house, "user", Vec::new(), &mut told).await;
+    let woken = async || {
+        house.later(60_000);
+        house.engine.wake_once().await.unwrap();
+        bell.0.swap(0, Ordering::SeqCst)
+    };
+    woken().await;
+    house.send(id, configure(0, &[], false)).await.unwrap();
+    assert_eq!(woken().await, 1, "there is something to fetch");
+    pc.session(&house).await;
+    house.send(id, configure(0, &[], false)).await.unwrap();
+    assert_eq!(woken().await, 0);
+    house.send(id, configure(1, &[], false)).await.unwrap();
+    assert_eq!(woken().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

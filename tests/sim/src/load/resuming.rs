@@ -12,6 +12,7 @@ use tower_service::Service as _;
 use url::Url;
 
 use super::wire::{MAX_ANSWER, TIMEOUT, builder};
+use crate::http::texts;
 use crate::windows::Outgoing;
 use crate::{Error, Identity, Reply, Result};
 
@@ -75,13 +76,7 @@ impl Resuming {
         }
         let response = sender.send_request(request.body(Full::from(outgoing.body.clone()))?).await?;
         let status = response.status().as_u16();
-        let headers = response
-            .headers()
-            .iter()
-            .map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-            })
-            .collect();
+        let headers = texts(response.headers());
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes().to_vec();
         self.sender = Some(sender);
         Ok(Reply { status, headers, body })
