@@ -779,6 +779,8 @@ pub struct KnownIdentity {
     pub identity: Identity,
     /// The enrollment it belongs to, if any.
     pub enrollment: Option<Enrollment>,
+    /// That enrollment's device.
+    pub device: Option<Device>,
 }
 
 /// A channel that should be woken, with what the waker needs.

@@ -1,16 +1,27 @@
 //! Opening a store and running transactions.
 
-use crate::backend::postgres::{self, Postgres};
-use crate::backend::sqlite::{self, Op, Sqlite};
-use crate::backend::{Conn, panic_text};
+use crate::backend::op::{Call, Op, attempt, writer_gone};
+use crate::backend::postgres::Postgres;
+use crate::backend::sqlite::Sqlite;
 use crate::{StoreError, Tx};
 use bellwether_model::SiteId;
 use diesel::connection::SimpleConnection;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
+
+/// Seconds to connect; seconds until an idle connection is asked, between questions, and how many; milliseconds until
+/// bytes must have arrived.
+const LIMITS: [(&str, &str); 5] = [
+    ("connect_timeout", "10"),
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "20000"),
+];
+/// How long a caller waits for PostgreSQL.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the data lives.
 #[derive(Clone)]
@@ -48,6 +59,26 @@ impl PostgresUrl {
 
     pub(crate) fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The same with libpq's limits for a network that swallows packets, where the administrator gave none.
+    pub(crate) fn with_timeouts(&self) -> Self {
+        let mut url = self.0.clone();
+        let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        for (name, value) in LIMITS {
+            if url.contains(name) {
+                continue;
+            }
+            let (before, between) = match (is_url, url.contains('?')) {
+                (false, _) => (" ", "="),
+                (true, false) => ("?", "="),
+                (true, true) => ("&", "="),
+            };
+            for piece in [before, name, between, value] {
+                url.push_str(piece);
+            }
+        }
+        Self(url)
     }
 }
 
@@ -94,18 +125,18 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        match &*self.backend {
-            Backend::Sqlite(sqlite) => {
-                let (call, answer) = Call::queued(scope, f);
-                let queue = sqlite.queue()?;
-                if queue.send(call).await.is_err() {
-                    return Err(sqlite::writer_gone().into());
-                }
-                answer.await.unwrap_or_else(|_| Err(sqlite::writer_gone().into()))
+        let (call, answer) = Call::queued(scope, f);
+        let done = async {
+            if self.queue()?.send(call).await.is_err() {
+                return Err(writer_gone().into());
             }
+            answer.await.unwrap_or_else(|_| Err(writer_gone().into()))
+        };
+        match &*self.backend {
+            Backend::Sqlite(_) => done.await,
+            // A database that is there and does not answer: nobody waits for ever, and what comes of it is not known.
             Backend::Postgres(_) => {
-                let store = self.clone();
-                blocking(move || store.write_postgres(scope, f)).await
+                tokio::time::timeout(PATIENCE, done).await.unwrap_or_else(|_| Err(StoreError::Unknown.into()))
             }
         }
     }
@@ -128,15 +159,17 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        let (call, answer) = Call::queued(scope, f);
+        if self.queue()?.blocking_send(call).is_err() {
+            return Err(writer_gone().into());
+        }
+        answer.blocking_recv().unwrap_or_else(|_| Err(writer_gone().into()))
+    }
+
+    fn queue(&self) -> Result<&mpsc::Sender<Box<dyn Op>>, StoreError> {
         match &*self.backend {
-            Backend::Sqlite(sqlite) => {
-                let (call, answer) = Call::queued(scope, f);
-                if sqlite.queue()?.blocking_send(call).is_err() {
-                    return Err(sqlite::writer_gone().into());
-                }
-                answer.blocking_recv().unwrap_or_else(|_| Err(sqlite::writer_gone().into()))
-            }
-            Backend::Postgres(_) => self.write_postgres(scope, f),
+            Backend::Sqlite(sqlite) => sqlite.queue(),
+            Backend::Postgres(postgres) => postgres.queue(),
         }
     }
 
@@ -158,9 +191,7 @@ impl Store {
                 Ok(value)
             }
             Backend::Postgres(postgres) => {
-                let mut pooled = postgres.get()?;
-                pooled.broken = true;
-                postgres::begin(&mut pooled.conn, scope, false)?;
+                let mut pooled = postgres.reading(scope)?;
                 let attempt = attempt(&mut pooled.conn, scope, &mut f);
                 pooled.broken = pooled.conn.batch_execute("ROLLBACK").is_err();
                 attempt.value
@@ -174,137 +205,6 @@ impl Store {
             Backend::Sqlite(sqlite) => sqlite.has_failed(),
             Backend::Postgres(_) => false,
         }
-    }
-
-    /// Serializable, and run again when it met another transaction.
-    fn write_postgres<T, E, F>(&self, scope: Scope, mut f: F) -> Result<T, E>
-    where
-        F: FnMut(&mut Tx<'_>) -> Result<T, E>,
-        E: From<StoreError>,
-    {
-        let Backend::Postgres(postgres) = &*self.backend else {
-            return Err(StoreError::Misuse("a PostgreSQL transaction on SQLite").into());
-        };
-        let mut last: Option<E> = None;
-        let mut conflicts = 0;
-        for tried in 0..postgres::TRIES {
-            if tried > 0 {
-                std::thread::sleep(Duration::from_millis(u64::from(tried).min(10)));
-            }
-            let _turn = postgres.turn();
-            let mut pooled = postgres.get()?;
-            // Whatever leaves this block early leaves a connection in an unknown state behind: not for others.
-            pooled.broken = true;
-            postgres::begin(&mut pooled.conn, scope, true)?;
-            let attempt = attempt(&mut pooled.conn, scope, &mut f);
-            match (attempt.value, attempt.broken) {
-                (Ok(value), None) => match postgres::commit(&mut pooled.conn) {
-                    Ok(()) => {
-                        pooled.broken = false;
-                        return Ok(value);
-                    }
-                    Err(StoreError::Unknown) => return Err(StoreError::Unknown.into()),
-                    Err(why) => {
-                        // A COMMIT that was refused has rolled back; a plain ROLLBACK clears what is left.
-                        pooled.broken = pooled.conn.batch_execute("ROLLBACK").is_err();
-                        last = Some(why.into());
-                    }
-                },
-                (value, broken) => {
-                    pooled.broken = pooled.conn.batch_execute("ROLLBACK").is_err();
-                    let error = match value {
-                        Err(error) => error,
-                        Ok(_) => broken.clone().unwrap_or(StoreError::Unknown).into(),
-                    };
-                    match broken {
-                        Some(StoreError::Busy(_)) => last = Some(error),
-                        // Under SERIALIZABLE a lost race can show as a violated rule. The second run sees the
-                        // winner's row: either it goes another way, or the violation is real.
-                        Some(StoreError::Conflict(_)) if conflicts == 0 => {
-                            conflicts += 1;
-                            last = Some(error);
-                        }
-                        _ => return Err(error),
-                    }
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| StoreError::Busy("no attempt was made".to_owned()).into()))
-    }
-}
-
-/// One run of a caller's closure.
-struct Attempt<T, E> {
-    value: Result<T, E>,
-    /// The database refused something in it: nothing of it may be kept.
-    broken: Option<StoreError>,
-}
-
-fn attempt<T, E, F>(conn: &mut Conn, scope: Scope, f: &mut F) -> Attempt<T, E>
-where
-    F: FnMut(&mut Tx<'_>) -> Result<T, E>,
-    E: From<StoreError>,
-{
-    let mut tx = Tx::new(conn, scope);
-    let ran = catch_unwind(AssertUnwindSafe(|| f(&mut tx)));
-    let broken = tx.into_broken();
-    let value = match (ran, &broken) {
-        (Err(payload), _) => {
-            let text = panic_text(payload.as_ref());
-            tracing::error!(panic = %text, "a transaction panicked and is rolled back");
-            return Attempt { value: Err(StoreError::Panicked(text.clone()).into()), broken: None };
-        }
-        (Ok(Ok(_)), Some(why)) => Err(why.clone().into()),
-        (Ok(value), _) => value,
-    };
-    Attempt { value, broken }
-}
-
-/// A caller's closure on its way through the writer thread.
-struct Call<T, E, F> {
-    scope: Scope,
-    f: F,
-    value: Option<Result<T, E>>,
-    reply: oneshot::Sender<Result<T, E>>,
-}
-
-impl<T, E, F> Call<T, E, F>
-where
-    F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
-    T: Send + 'static,
-    E: From<StoreError> + Send + 'static,
-{
-    fn queued(scope: Scope, f: F) -> (Box<dyn Op>, oneshot::Receiver<Result<T, E>>) {
-        let (reply, answer) = oneshot::channel();
-        (Box::new(Self { scope, f, value: None, reply }), answer)
-    }
-}
-
-impl<T, E, F> Op for Call<T, E, F>
-where
-    F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
-    T: Send + 'static,
-    E: From<StoreError> + Send + 'static,
-{
-    fn run(&mut self, conn: &mut Conn) -> Result<bool, StoreError> {
-        let attempt = attempt(conn, self.scope, &mut self.f);
-        let keep = attempt.value.is_ok();
-        self.value = Some(attempt.value);
-        match attempt.broken {
-            Some(failed @ StoreError::DiskFailed(_)) => Err(failed),
-            _ => Ok(keep),
-        }
-    }
-
-    fn finish(self: Box<Self>, commit: Result<(), StoreError>) {
-        let value = match (commit, self.value) {
-            (Ok(()), Some(value)) => value,
-            (Ok(()), None) => Err(sqlite::writer_gone().into()),
-            // Also for those that answered an error: they may have seen what others of the group did.
-            (Err(why), _) => Err(why.into()),
-        };
-        // The caller may have gone; its change stands all the same.
-        drop(self.reply.send(value));
     }
 }
 

@@ -27,7 +27,8 @@ const ALL_AUDITED_REFUSALS: i32 = 200;
 pub(super) struct Proven {
     pub site: SiteId,
     pub identity: Identity,
-    pub enrollment: Option<Enrollment>,
+    /// The enrollment it belongs to, and that one's device.
+    pub enrollment: Option<(Enrollment, Device)>,
 }
 
 /// An enrollment that proved itself in this request: the only key to a queue.
@@ -98,7 +99,14 @@ impl Engine {
         if identity.not_after.plus(EXPIRED_GRACE) <= now {
             return Err(Refused::Forbidden(format!("identity {} expired long ago", identity.id)));
         }
-        Ok(Proven { site: known.site_id, identity, enrollment: known.enrollment })
+        let enrollment = match (known.enrollment, known.device) {
+            (Some(enrollment), Some(device)) => Some((enrollment, device)),
+            (Some(enrollment), None) => {
+                return Err(Error::Internal(format!("enrollment {} has no device", enrollment.id)).into());
+            }
+            (None, _) => None,
+        };
+        Ok(Proven { site: known.site_id, identity, enrollment })
     }
 
     /// The enrollment behind a proven identity, if it is the one that the body speaks for.
@@ -108,7 +116,7 @@ impl Engine {
         ids: &ChannelIds,
     ) -> Result<Authenticated, Refused> {
         let Proven { site, identity, enrollment } = proven;
-        let enrollment = enrollment.ok_or_else(|| {
+        let (enrollment, device) = enrollment.ok_or_else(|| {
             Refused::Forbidden(format!("identity {} has not authenticated yet", identity.id))
         })?;
         let mine = match identity.state {
@@ -125,12 +133,6 @@ impl Engine {
                 identity.id, identity.state, enrollment.id
             )));
         }
-        let device_id = enrollment.device_id;
-        let device = self
-            .store
-            .read(Scope::Site(site), move |tx| tx.device(device_id).map_err(Error::from))
-            .await?
-            .ok_or_else(|| Error::Internal(format!("enrollment {} has no device", enrollment.id)))?;
         if device.hardware_id != ids.device.as_str() {
             return Err(Refused::Forbidden(format!(
                 "the identity of enrollment {} was used in the name of another device",

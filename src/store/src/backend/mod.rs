@@ -2,6 +2,7 @@
 
 mod kept;
 pub(crate) mod migrate;
+pub(crate) mod op;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 

@@ -1,5 +1,8 @@
-//! PostgreSQL: pooled connections, serializable transactions, and the checks at start.
+//! PostgreSQL: one writer for each process, pooled connections for reading, and the checks at start.
 
+mod writer;
+
+use super::op::Op;
 use super::{Conn, migrate};
 use crate::{PostgresUrl, Scope, StoreError};
 use bellwether_model::Timestamp;
@@ -7,8 +10,9 @@ use diesel::connection::SimpleConnection;
 use diesel::pg::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Text};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
+use writer::Writer;
 
 diesel::define_sql_function!(fn set_config(name: Text, value: Text, is_local: Bool) -> Text);
 diesel::define_sql_function!(fn current_setting(name: Text) -> Text);
@@ -21,22 +25,11 @@ diesel::define_sql_function!(fn clock_timestamp() -> Timestamptz);
 const MIGRATION_LOCK: i64 = 0x6265_6c6c_7765_7468;
 /// 2000-01-01, PostgreSQL's epoch, in milliseconds since 1970.
 const PG_EPOCH: i64 = 946_684_800_000;
-/// How often a transaction that met another is run again.
-pub(crate) const TRIES: u32 = 12;
-
 /// An open PostgreSQL store.
 pub(crate) struct Postgres {
+    /// For reading.
     pool: r2d2::Pool<Manager>,
-    /// Held by the one writing transaction of this process.
-    turn: Mutex<()>,
-}
-
-/// A pooled connection.
-pub(crate) struct Pooled {
-    /// The connection.
-    pub(crate) conn: Conn,
-    /// It is in an unknown state and must not be used again.
-    pub(crate) broken: bool,
+    writer: Writer,
 }
 
 impl Postgres {
@@ -46,7 +39,7 @@ impl Postgres {
         max_connections: u32,
         allow_rls_bypass: bool,
     ) -> Result<Self, StoreError> {
-        let manager = Manager { url };
+        let manager = Manager { url: url.with_timeouts() };
         let mut first = manager.connect_pg()?;
         // Before anything is made: tables of a superuser would be closed to the plain role that comes after it.
         let superuser: String = diesel::select(current_setting("is_superuser")).get_result(&mut first)?;
@@ -56,52 +49,92 @@ impl Postgres {
         migrate_locked(&mut first)?;
         check(&mut first, allow_rls_bypass)?;
         drop(first);
+        let writer = Writer::start(manager.clone())?;
         let pool = r2d2::Pool::builder()
-            .max_size(max_connections.max(1))
+            // One of them is the writer's.
+            .max_size(max_connections.saturating_sub(1).max(1))
             .min_idle(Some(1))
-            .connection_timeout(Duration::from_secs(10))
-            .test_on_check_out(true)
+            .connection_timeout(Duration::from_secs(5))
+            // Asking each time costs a round trip; `reading` notices too.
+            .test_on_check_out(false)
             .build(manager)
             .map_err(|why| StoreError::Open(why.to_string()))?;
-        Ok(Self { pool, turn: Mutex::new(()) })
+        Ok(Self { pool, writer })
     }
 
-    /// A connection that has just answered.
-    pub(crate) fn get(&self) -> Result<r2d2::PooledConnection<Manager>, StoreError> {
-        self.pool.get().map_err(|why| StoreError::Unavailable(format!("no connection to PostgreSQL: {why}")))
+    /// Where writing operations go.
+    pub(crate) fn queue(&self) -> Result<&mpsc::Sender<Box<dyn Op>>, StoreError> {
+        self.writer.queue()
     }
 
-    /// Waits for this process's turn to write.
-    ///
-    /// PostgreSQL notices serialization conflicts by index page, and ids that grow with time put all new rows on the
-    /// same page: sixteen transactions of different channels at once aborted each other until some gave up, and did
-    /// less in total than one after the other. Other processes are met by running again.
-    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A connection in an open snapshot. It counts as broken until it is told otherwise.
+    pub(crate) fn reading(&self, scope: Scope) -> Result<r2d2::PooledConnection<Manager>, StoreError> {
+        let mut refused = StoreError::Unavailable("no connection to PostgreSQL".to_owned());
+        // One that broke while nobody used it is thrown away, and the next one is tried; after a restart of the database
+        // that can be all of them.
+        for _ in 0..=self.pool.max_size() {
+            let mut pooled = self
+                .pool
+                .get()
+                .map_err(|why| StoreError::Unavailable(format!("no connection to PostgreSQL: {why}")))?;
+            pooled.broken = true;
+            match pooled.begin(scope, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") {
+                Ok(()) => return Ok(pooled),
+                Err(why) => refused = why,
+            }
+        }
+        Err(refused)
     }
 }
 
-/// Begins a transaction and tells the row-level security whose rows it may see.
-pub(crate) fn begin(conn: &mut Conn, scope: Scope, writes: bool) -> Result<(), StoreError> {
-    conn.batch_execute(if writes {
-        "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"
-    } else {
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    })?;
-    let Conn::Postgres(pg) = conn else { return Ok(()) };
-    let (site, system) = match scope {
-        Scope::Site(site) => (site.0.simple().to_string(), "off"),
-        Scope::System => (String::new(), "on"),
-    };
-    // A sequential scan of a small table locks all of it against every other serializable transaction.
-    let scans = if writes { "off" } else { "on" };
-    diesel::select((
-        set_config("bellwether.site", site, true),
-        set_config("bellwether.system", system, true),
-        set_config("enable_seqscan", scans, true),
-    ))
-    .execute(pg)?;
-    Ok(())
+/// A connection, and whose rows the row-level security lets it see.
+pub(crate) struct Pooled {
+    /// The connection.
+    pub(crate) conn: Conn,
+    /// It is in an unknown state and must not be used again.
+    pub(crate) broken: bool,
+    /// Whose rows its next transaction sees. `None`: nobody's.
+    scope: Option<Scope>,
+    /// Whose rows the transaction sees that is open.
+    within: Scope,
+}
+
+impl Pooled {
+    /// Begins a transaction in a scope.
+    fn begin(&mut self, scope: Scope, begin: &str) -> Result<(), StoreError> {
+        if self.scope != Some(scope) {
+            // Most transactions are of the scope before: then nothing needs to be said.
+            self.scope = None;
+            self.tell(scope, false)?;
+            self.scope = Some(scope);
+        }
+        self.conn.batch_execute(begin)?;
+        self.within = scope;
+        Ok(())
+    }
+
+    /// Changes the scope inside the open transaction, and for it alone.
+    fn look_at(&mut self, scope: Scope) -> Result<(), StoreError> {
+        self.tell(scope, true)?;
+        self.within = scope;
+        Ok(())
+    }
+
+    fn tell(&mut self, scope: Scope, is_local: bool) -> Result<(), StoreError> {
+        let Conn::Postgres(pg) = &mut self.conn else {
+            return Err(StoreError::Misuse("a PostgreSQL transaction on SQLite"));
+        };
+        let (site, system) = match scope {
+            Scope::Site(site) => (site.0.simple().to_string(), "off"),
+            Scope::System => (String::new(), "on"),
+        };
+        diesel::select((
+            set_config("bellwether.site", site, is_local),
+            set_config("bellwether.system", system, is_local),
+        ))
+        .execute(pg)?;
+        Ok(())
+    }
 }
 
 /// What a failed COMMIT means.
@@ -148,7 +181,8 @@ fn check(pg: &mut PgConnection, allow_rls_bypass: bool) -> Result<(), StoreError
     Ok(())
 }
 
-/// Makes and tests connections.
+/// Makes connections.
+#[derive(Clone)]
 pub(crate) struct Manager {
     url: PostgresUrl,
 }
@@ -162,6 +196,11 @@ impl Manager {
         )?;
         Ok(pg)
     }
+
+    fn session(&self) -> Result<Pooled, StoreError> {
+        let conn = Conn::Postgres(self.connect_pg()?);
+        Ok(Pooled { conn, broken: false, scope: None, within: Scope::System })
+    }
 }
 
 impl r2d2::ManageConnection for Manager {
@@ -169,7 +208,7 @@ impl r2d2::ManageConnection for Manager {
     type Error = StoreError;
 
     fn connect(&self) -> Result<Pooled, StoreError> {
-        Ok(Pooled { conn: Conn::Postgres(self.connect_pg()?), broken: false })
+        self.session()
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 //! its own savepoint inside one `BEGIN IMMEDIATE … COMMIT`, and answers only after the COMMIT (Q1). A failing or
 //! panicking operation loses its savepoint and nothing else; a failing COMMIT fails every caller of the group.
 
+use super::op::{Op, WAITING, writer_gone};
 use super::{Conn, migrate};
 use crate::StoreError;
 use diesel::connection::SimpleConnection;
@@ -21,20 +22,10 @@ use tokio::sync::mpsc;
 const GROUP: usize = 256;
 /// A group is closed after this long, so that one heavy operation does not delay 255 others further.
 const GROUP_TIME: Duration = Duration::from_millis(50);
-/// How many operations may wait before callers have to.
-const WAITING: usize = 1_024;
 /// The database's name in the data folder.
 const FILE: &str = "bellwether.db";
 /// The lock's name in the data folder.
 const LOCK: &str = "bellwether.lock";
-
-/// One caller's operation on the writer thread.
-pub(crate) trait Op: Send {
-    /// Runs it. `Ok(true)`: keep its changes. `Ok(false)`: undo them. `Err`: the whole group is lost.
-    fn run(&mut self, conn: &mut Conn) -> Result<bool, StoreError>;
-    /// Answers the caller, after COMMIT or in its place.
-    fn finish(self: Box<Self>, commit: Result<(), StoreError>);
-}
 
 /// An open SQLite store.
 pub(crate) struct Sqlite {
@@ -106,11 +97,6 @@ impl Drop for Sqlite {
             tracing::error!("the store's writer thread had panicked");
         }
     }
-}
-
-/// What a caller hears when the writer thread is gone.
-pub(crate) fn writer_gone() -> StoreError {
-    StoreError::Unavailable("the store's writer has stopped; restart bellwether".to_owned())
 }
 
 struct Writer {
@@ -268,6 +254,7 @@ fn restrict(_path: &Path, _mode: u32) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Scope;
     use std::sync::mpsc;
 
     /// Runs one statement and reports what its caller is told.
@@ -278,6 +265,10 @@ mod tests {
     }
 
     impl Op for Statement {
+        fn scope(&self) -> Scope {
+            Scope::System
+        }
+
         fn run(&mut self, conn: &mut Conn) -> Result<bool, StoreError> {
             drop(conn.batch_execute(self.sql));
             Ok(self.keep)

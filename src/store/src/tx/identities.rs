@@ -1,12 +1,12 @@
 //! Device certificates, and the one look-up that every device request makes.
 
-use super::devices::EnrollmentRow;
+use super::devices::{DeviceRow, EnrollmentRow};
 use super::{Tx, found};
 use crate::StoreError;
 use crate::backend::{Run as _, native};
 use crate::cell::{Cell, records, row};
 use crate::records::{Identity, KnownIdentity};
-use crate::schema::{enrollments, identities};
+use crate::schema::{devices, enrollments, identities};
 use bellwether_model::device::IdentityState;
 use bellwether_model::{
     AuthorityId, ChallengeId, EnrollmentId, EnrollmentState, IdentityId, InvitationId, SiteId, Timestamp,
@@ -115,25 +115,37 @@ impl Tx<'_> {
         })
     }
 
-    /// System. Everything the device edge must know about a certificate: two unique look-ups in one query.
+    /// System. Everything the device edge must know about a certificate: three unique look-ups in one query.
     pub fn known_identity(&mut self, fingerprint: &[u8]) -> Result<Option<KnownIdentity>, StoreError> {
         self.in_system("known_identity", |conn| {
-            let row: Option<(IdentityRow, Option<EnrollmentRow>)> = native!(conn => identities::table
+            let row: Option<(IdentityRow, Option<EnrollmentRow>, Option<DeviceRow>)> =
+                native!(conn => identities::table
                 .left_join(
                     enrollments::table.on(enrollments::site_id
                         .nullable()
                         .eq(identities::site_id.nullable())
                         .and(enrollments::id.nullable().eq(identities::enrollment_id))),
                 )
+                .left_join(
+                    devices::table.on(devices::site_id
+                        .nullable()
+                        .eq(enrollments::site_id.nullable())
+                        .and(devices::id.nullable().eq(enrollments::device_id.nullable()))),
+                )
                 .filter(identities::fingerprint.eq(fingerprint))
-                .select((IdentityRow::as_select(), Option::<EnrollmentRow>::as_select()))
+                .select((
+                    IdentityRow::as_select(),
+                    Option::<EnrollmentRow>::as_select(),
+                    Option::<DeviceRow>::as_select(),
+                ))
                 .get_result(conn))
-            .optional()?;
-            row.map(|(identity, enrollment)| {
+                .optional()?;
+            row.map(|(identity, enrollment, device)| {
                 Ok(KnownIdentity {
                     site_id: SiteId::cooked(identity.site_id.clone())?,
                     identity: identity.record()?,
                     enrollment: enrollment.map(EnrollmentRow::record).transpose()?,
+                    device: device.map(DeviceRow::record).transpose()?,
                 })
             })
             .transpose()

@@ -12,7 +12,7 @@ on_every_backend! {
     fn a_panic_loses_its_own_changes_and_nobody_elses(bed: &mut Bed) {
         let world = World::new(bed);
         let store = bed.store().clone();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let outcomes = runtime.block_on(async {
             let mut tasks = Vec::new();
             for n in 0..60 {
@@ -47,6 +47,50 @@ on_every_backend! {
         let all = bed.read(world.site, |tx| tx.commands(&CommandFilter::default(), &Page { after: None, limit: 100 }));
         let numbers: BTreeSet<i64> = all.iter().map(|c| c.seq).collect();
         assert_eq!(numbers, (1..=20).collect());
+        drop(store);
+        drop(runtime);
+    }
+
+    fn operations_of_several_sites_that_share_a_commit_see_their_own(bed: &mut Bed) {
+        let (here, there) = (World::new(bed), World::new(bed));
+        let store = bed.store().clone();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let refused = runtime.block_on(async {
+            let mut tasks = Vec::new();
+            for n in 0..90 {
+                let world = if n % 2 == 0 { here } else { there };
+                let (store, command, entry) = (store.clone(), world.command(), audit_entry());
+                let scope = if n % 5 == 4 { Scope::System } else { Scope::Site(world.site) };
+                tasks.push(tokio::spawn(async move {
+                    store
+                        .write(scope, move |tx| {
+                            if scope == Scope::System {
+                                return tx.sites().map(|sites| assert_eq!(sites.len(), 2, "all of them"));
+                            }
+                            // A row of the own site is there, one of the other is not, and what is written is kept.
+                            assert!(tx.channel(world.channel)?.is_some(), "the own channel");
+                            let other = if world.site == here.site { there } else { here };
+                            assert_eq!(tx.channel(other.channel)?, None, "the other's channel");
+                            tx.command_insert(&command)?;
+                            tx.audit_append(&entry)?;
+                            if n % 7 == 6 { Err(StoreError::Misuse("changed its mind")) } else { Ok(()) }
+                        })
+                        .await
+                }));
+            }
+            let mut refused = 0;
+            for task in tasks {
+                match task.await.expect("the task ends") {
+                    Ok(()) => {}
+                    Err(StoreError::Misuse("changed its mind")) => refused += 1,
+                    Err(why) => panic!("{why}"),
+                }
+            }
+            refused
+        });
+        let kept = |world: World| bed.read(world.site, move |tx| tx.pending_count(world.channel));
+        let written = (0..90).filter(|n| n % 5 != 4).count();
+        assert_eq!(usize::try_from(kept(here) + kept(there)).expect("a count") + refused, written);
         drop(store);
         drop(runtime);
     }
