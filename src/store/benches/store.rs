@@ -2,6 +2,9 @@
 //!
 //! `cargo bench -p bellwether-store` (SQLite); with `BELLWETHER_BENCH_POSTGRES_URL` (an empty database, a plain role)
 //! PostgreSQL too. `--statements` writes every statement to standard error, and costs time.
+//!
+//! `cargo bench -p bellwether-store -- audit`: what an audit entry in each transaction costs, for 16 callers.
+//! `cargo bench -p bellwether-store -- history 1000000`: what a poll costs with so many finished commands behind it.
 
 use bellwether_model::device::IdentityState;
 use bellwether_model::*;
@@ -35,14 +38,155 @@ fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let folder = tempfile::tempdir()?;
     let sqlite = Store::open(StoreConfig::Sqlite { folder: folder.path().to_path_buf(), readers: 4 })?;
-    runtime.block_on(measure("SQLite", &sqlite))?;
+    runtime.block_on(asked("SQLite", &sqlite))?;
     if let Ok(url) = std::env::var("BELLWETHER_BENCH_POSTGRES_URL") {
         let url = PostgresUrl::new(url);
         let postgres =
             Store::open(StoreConfig::Postgres { url, max_connections: 16, allow_rls_bypass: false })?;
-        runtime.block_on(measure("PostgreSQL", &postgres))?;
+        runtime.block_on(asked("PostgreSQL", &postgres))?;
     }
     Ok(())
+}
+
+async fn asked(name: &str, store: &Store) -> Outcome<()> {
+    let words: Vec<String> = std::env::args().collect();
+    let after = |word: &str| words.iter().position(|w| w == word).and_then(|at| words.get(at + 1));
+    if words.iter().any(|word| word == "audit") {
+        return audit(name, store).await;
+    }
+    if words.iter().any(|word| word == "history") {
+        let commands = after("history").and_then(|count| count.parse().ok()).unwrap_or(100_000);
+        return history(name, store, commands).await;
+    }
+    measure(name, store).await
+}
+
+/// Commands queued by 16 callers, without an audit entry and with one, three times in turn.
+async fn audit(name: &str, store: &Store) -> Outcome<()> {
+    let mut out = std::io::stdout();
+    let mut rates = [0.0, 0.0];
+    for _ in 0..3 {
+        for (audited, rate) in [false, true].into_iter().zip(&mut rates) {
+            let (site, channels) = fleet(store, 16).await?;
+            let started = Instant::now();
+            let mut tasks = Vec::new();
+            for (channel, enrollment) in channels {
+                let store = store.clone();
+                tasks.push(tokio::spawn(async move {
+                    let mut count = 0_u32;
+                    while started.elapsed() < RUN {
+                        let (new, entry) = (command(channel, enrollment).0, audit_entry());
+                        store
+                            .write(Scope::Site(site), move |tx| {
+                                if audited {
+                                    tx.audit_append(&entry)?;
+                                }
+                                tx.command_insert(&new)
+                            })
+                            .await?;
+                        count += 1;
+                    }
+                    Ok::<_, StoreError>(count)
+                }));
+            }
+            let mut count = 0;
+            for task in tasks {
+                count += task.await??;
+            }
+            *rate += f64::from(count) / started.elapsed().as_secs_f64() / 3.0;
+        }
+    }
+    let [plain, audited] = rates;
+    let share = 100.0 * audited / plain;
+    Ok(writeln!(out, "{name}: 16 callers {plain:.0}/s without audit, {audited:.0}/s with: {share:.0} %")?)
+}
+
+/// A poll with its answer, alone, before and after a channel and its site have finished many commands.
+async fn history(name: &str, store: &Store, commands: usize) -> Outcome<()> {
+    let mut out = std::io::stdout();
+    let (site, channels) = fleet(store, 64).await?;
+    for behind in [0, commands] {
+        let filling = Instant::now();
+        let each = behind / channels.len();
+        let mut tasks = Vec::new();
+        for (channel, enrollment) in &channels {
+            let (store, channel, enrollment) = (store.clone(), *channel, *enrollment);
+            tasks.push(tokio::spawn(async move {
+                for _ in 0..each {
+                    let (new, part) = command(channel, enrollment);
+                    store
+                        .write(Scope::Site(site), move |tx| {
+                            tx.command_insert(&new)?;
+                            let peek = Peek { now: NOW, answering: vec![], skip_not_now: false };
+                            tx.hand_over(channel, id(), &[(part, Some(vec![8; 100]))], &peek, &RULES)?;
+                            let reply = Reply {
+                                outcome: bellwether_model::Outcome::Acknowledged,
+                                answer: None,
+                                error: None,
+                            };
+                            tx.answer(channel, part, &reply, NOW, &RULES)
+                        })
+                        .await?;
+                }
+                Ok::<_, StoreError>(())
+            }));
+        }
+        for task in tasks {
+            task.await??;
+        }
+        let filled = filling.elapsed().as_secs_f64();
+        let mut times = Vec::new();
+        if let Some((channel, enrollment)) = channels.first() {
+            let started = Instant::now();
+            times = caller(store.clone(), site, *channel, *enrollment, started).await?;
+        }
+        times.sort();
+        let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+        writeln!(
+            out,
+            "{name}: {behind:>8} finished commands (made in {filled:.0} s): queue or poll p50 {:.2?}  p99 {:.2?}",
+            at(50),
+            at(99)
+        )?;
+    }
+    Ok(())
+}
+
+fn command(channel_id: ChannelId, enrollment_id: EnrollmentId) -> (NewCommand, PartId) {
+    let part = id();
+    let new = NewCommand {
+        id: id(),
+        enrollment_id,
+        channel_id,
+        kind: "refresh".into(),
+        lane: Lane::Interactive,
+        guarantee: Guarantee::UntilAnswered,
+        intent: vec![7; 700],
+        job_id: None,
+        coalesce_key: None,
+        held_reason: None,
+        not_before: None,
+        expires_at: NOW.plus(1_000_000),
+        created_at: NOW,
+        created_by: "bench".into(),
+        parts: vec![(part, "DeviceInformation".into())],
+    };
+    (new, part)
+}
+
+fn audit_entry() -> AuditEntry {
+    AuditEntry {
+        id: id(),
+        at: NOW,
+        actor: "key:bench".into(),
+        kind: EventKind::CommandQueued,
+        target: "device:1".into(),
+        source: None,
+        details_digest: vec![9; 32],
+        details: Some("{}".into()),
+        position: None,
+        chain: None,
+    }
 }
 
 static STATEMENTS: AtomicUsize = AtomicUsize::new(0);
@@ -95,24 +239,7 @@ async fn caller(
     let mut times = Vec::new();
     let mut last: Option<PartId> = None;
     while started.elapsed() < RUN {
-        let (command, part) = (id(), id());
-        let new = NewCommand {
-            id: command,
-            enrollment_id: enrollment,
-            channel_id: channel,
-            kind: "refresh".into(),
-            lane: Lane::Interactive,
-            guarantee: Guarantee::UntilAnswered,
-            intent: vec![7; 700],
-            job_id: None,
-            coalesce_key: None,
-            held_reason: None,
-            not_before: None,
-            expires_at: NOW.plus(1_000_000),
-            created_at: NOW,
-            created_by: "bench".into(),
-            parts: vec![(part, "DeviceInformation".into())],
-        };
+        let (new, part) = command(channel, enrollment);
         let begun = Instant::now();
         store.write(Scope::Site(site), move |tx| tx.command_insert(&new)).await?;
         times.push(begun.elapsed());

@@ -188,6 +188,9 @@ pub struct Load {
     /// Commands for each device per round, with `--mode commands`.
     #[arg(long, default_value_t = 1)]
     pub commands: usize,
+    /// What is commanded, with `--mode commands` and `--mode job`: an intent of the API.
+    #[arg(long, default_value = r#"{"type":"refresh-inventory"}"#, value_parser = intent, value_name = "JSON")]
+    pub intent: serde_json::Value,
     /// A new connection, with its TLS handshake, for every request of an Apple device.
     #[arg(long)]
     pub new_connections: bool,
@@ -197,7 +200,8 @@ pub struct Load {
     /// Have PCs send a third message although the server had no command, with `--mode windows-sessions`.
     #[arg(long)]
     pub acknowledge: bool,
-    /// Hand out so many keys again and again instead of one for each device, with `--mode windows-settings`.
+    /// Hand out so many keys again and again instead of one for each device, with `--mode windows-settings` and
+    /// `--mode job`.
     #[arg(long)]
     pub shared_keys: Option<usize>,
     /// The server's data folder, to say how much a device takes there, with `--mode windows-settings`.
@@ -215,6 +219,8 @@ pub enum LoadMode {
     Idle,
     /// Commands queued, fetched and answered.
     Commands,
+    /// One command for all devices while they call.
+    Job,
     /// Whole sessions of PCs: challenge, credential, answers.
     WindowsSessions,
     /// Settings of all PCs, brought once and looked at once more.
@@ -230,6 +236,10 @@ pub enum Reach {
     Resume,
     /// A new connection for every session, with a full handshake of both sides, as real machines do.
     Full,
+}
+
+fn intent(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

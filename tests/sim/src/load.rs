@@ -1,26 +1,32 @@
 //! A load test: enrolls devices, then measures how fast the server answers them.
 
+mod job;
 mod resuming;
 mod settings;
 mod windows;
 mod wire;
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_apple::checkin::REPORT_CONTENT_TYPE;
 use hdrhistogram::Histogram;
 use reqwest::Method;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use crate::api::Api;
 use crate::{AppleDevice, Error, Fleet, FleetOptions, Http, Result};
 
+pub use job::{JobReport, run_job};
 pub use settings::{Round, SettingsOptions, SettingsReport, Stored, run_settings};
 pub use windows::{Connections, Sessions, WindowsOptions, run_windows};
 
+/// How long a job may take.
+const PATIENCE: Duration = Duration::from_secs(1_800);
 /// More devices are refused: this is no weapon.
 pub const MAX_DEVICES: usize = 20_000;
 /// Longer runs are refused.
@@ -50,6 +56,8 @@ pub struct Options {
     pub new_connections: bool,
     /// Commands for each device per round, in [`Mode::Commands`].
     pub commands: usize,
+    /// What is commanded: `{"type": "restart"}`.
+    pub intent: Value,
 }
 
 /// What came out.
@@ -68,6 +76,9 @@ pub struct Report {
     /// Queueing through the API, one entry per command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queueing: Option<Figures>,
+    /// Commands queued, delivered and acknowledged, per second of queueing and calling together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trips: Option<f64>,
     /// Whole sessions of PCs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<Sessions>,
@@ -197,6 +208,7 @@ pub async fn run(api: &Api, http: &Http, options: &Options) -> Result<Report> {
         new_connections: options.new_connections,
         enrollment,
         queueing: measured.queueing,
+        round_trips: measured.round_trips,
         sessions: None,
         p99_to_p50: requests.p99_ms / requests.p50_ms.max(f64::EPSILON),
         per_client_second,
@@ -251,12 +263,36 @@ struct Measured {
     tally: Tally,
     elapsed: Duration,
     queueing: Option<Figures>,
+    round_trips: Option<f64>,
 }
 
 /// `Idle` as fast as the clients can. Its body never changes and neither does its signature (RSA with
 /// PKCS#1 v1.5, nothing else signed), so each device signs once and the server is what is measured.
 async fn idle(devices: &Enrolled, http: &Http, options: &Options) -> Result<Measured> {
     let http = if options.new_connections { http.with_new_connections()? } else { http.clone() };
+    let phase = Arc::new(AtomicU8::new(0));
+    let clients = options.fleet.concurrency.clamp(1, devices.len());
+    let workers = polls(devices, &http, clients, &phase).await?;
+    let began = Instant::now();
+    tokio::time::sleep(options.duration).await;
+    phase.store(2, Ordering::Relaxed);
+    let elapsed = began.elapsed();
+    let mut tally = Tally::new()?;
+    for worker in workers {
+        let [told, _] = worker.await.map_err(|error| Error::Usage(format!("a client failed: {error}")))??;
+        tally.add(&told);
+    }
+    Ok(Measured { tally, elapsed, queueing: None, round_trips: None })
+}
+
+/// Clients that let the devices call in turn. What a call took counts for the phase in which it began, 0 or 1; in phase 2
+/// they stop.
+async fn polls(
+    devices: &Enrolled,
+    http: &Http,
+    clients: usize,
+    phase: &Arc<AtomicU8>,
+) -> Result<Vec<JoinHandle<Result<[Tally; 2]>>>> {
     let mut prepared = Vec::with_capacity(devices.len());
     for device in devices {
         let device = device.lock().await;
@@ -266,14 +302,13 @@ async fn idle(devices: &Enrolled, http: &Http, options: &Options) -> Result<Meas
     }
     let prepared = Arc::new(prepared);
     let turn = Arc::new(AtomicUsize::new(0));
-    let began = Instant::now();
-    let until = began + options.duration;
     let mut workers = Vec::new();
-    for _ in 0..options.fleet.concurrency.clamp(1, devices.len()) {
-        let (prepared, turn, http) = (Arc::clone(&prepared), Arc::clone(&turn), http.clone());
+    for _ in 0..clients {
+        let (prepared, turn, http, phase) =
+            (Arc::clone(&prepared), Arc::clone(&turn), http.clone(), Arc::clone(phase));
         workers.push(tokio::spawn(async move {
-            let mut tally = Tally::new()?;
-            while Instant::now() < until {
+            let mut tallies = [Tally::new()?, Tally::new()?];
+            while let Some(tally) = tallies.get_mut(usize::from(phase.load(Ordering::Relaxed))) {
                 let next = turn.fetch_add(1, Ordering::Relaxed) % prepared.len();
                 let Some((url, signature, body)) = prepared.get(next) else { break };
                 let request = http
@@ -285,14 +320,10 @@ async fn idle(devices: &Enrolled, http: &Http, options: &Options) -> Result<Meas
                 let result = http.send("Idle", request).await.and_then(|reply| reply.ok("Idle"));
                 tally.count(began, &result);
             }
-            Ok::<_, Error>(tally)
+            Ok::<_, Error>(tallies)
         }));
     }
-    let mut tally = Tally::new()?;
-    for worker in workers {
-        tally.add(&worker.await.map_err(|error| Error::Usage(format!("a client failed: {error}")))??);
-    }
-    Ok(Measured { tally, elapsed: began.elapsed(), queueing: None })
+    Ok(workers)
 }
 
 /// Rounds: commands are queued for every device through the API, then all devices call and answer.
@@ -310,13 +341,14 @@ async fn commands(api: &Api, devices: &Enrolled, options: &Options) -> Result<Me
     }
     let (mut queueing, mut tally) = (Tally::new()?, Tally::new()?);
     let (mut queueing_time, mut session_time) = (Duration::ZERO, Duration::ZERO);
+    let mut acknowledged = 0_u32;
     while Instant::now() < until {
         let began = Instant::now();
         let intents = ids.iter().flat_map(|id| std::iter::repeat_n(id, options.commands));
         let queued: Vec<_> = stream::iter(intents)
             .map(|id| async move {
                 let began = Instant::now();
-                let result = api.command(id, &json!({ "type": "refresh-inventory" })).await;
+                let result = api.command(id, &options.intent).await;
                 (began.elapsed(), result)
             })
             .buffer_unordered(concurrency)
@@ -341,7 +373,9 @@ async fn commands(api: &Api, devices: &Enrolled, options: &Options) -> Result<Me
         session_time += began.elapsed();
         for (took, result) in sessions {
             // A session with n commands has n + 1 requests; each counts with its share of the time.
-            let requests = result.as_ref().map_or(1, |told| told.len() + 1);
+            let told = result.as_ref().map_or(0, Vec::len);
+            acknowledged = acknowledged.saturating_add(u32::try_from(told).unwrap_or(u32::MAX));
+            let requests = told + 1;
             let share = took / u32::try_from(requests).unwrap_or(1);
             for _ in 0..requests {
                 tally.count(Instant::now().checked_sub(share).unwrap_or(began), &result);
@@ -349,5 +383,32 @@ async fn commands(api: &Api, devices: &Enrolled, options: &Options) -> Result<Me
         }
     }
     tally.errors.extend(std::mem::take(&mut queueing.errors));
-    Ok(Measured { tally, elapsed: session_time, queueing: Some(queueing.figures(queueing_time)) })
+    let both = (queueing_time + session_time).as_secs_f64().max(f64::EPSILON);
+    Ok(Measured {
+        tally,
+        elapsed: session_time,
+        queueing: Some(queueing.figures(queueing_time)),
+        round_trips: Some(f64::from(acknowledged) / both),
+    })
+}
+
+/// The server's ids of the devices with these serial numbers, by the pages of all devices.
+async fn device_ids(api: &Api, serials: &HashSet<String>) -> Result<Vec<String>> {
+    let (mut ids, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let page = api.call(Method::GET, &format!("/api/v1/devices?limit=500{after}"), None).await?;
+        for device in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+            let text = |key: &str| device.get(key).and_then(Value::as_str);
+            if let (Some(serial), Some(id)) = (text("serial"), text("id"))
+                && serials.contains(serial)
+            {
+                ids.push(id.to_owned());
+            }
+        }
+        cursor = page.get("next").and_then(Value::as_str).map(str::to_owned);
+        if cursor.is_none() {
+            return Ok(ids);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use bellwether_sim::load::{Figures, Report, SettingsReport, Stored};
+use bellwether_sim::load::{Figures, JobReport, Report, SettingsReport, Stored};
 use bellwether_sim::{AppleDevice, PcTold, Told, WindowsPc};
 use serde_json::json;
 
@@ -133,11 +133,7 @@ fn apple_told(output: Output, told: &[Told]) {
 
 /// The result of a load test.
 pub fn report(output: Output, report: &Report) {
-    if output == Output::Json {
-        match serde_json::to_string_pretty(report) {
-            Ok(text) => line(&text),
-            Err(problem) => error(&problem.to_string()),
-        }
+    if as_json(output, report) {
         return;
     }
     let connections = match (report.new_connections, report.sessions.is_some()) {
@@ -150,7 +146,7 @@ pub fn report(output: Output, report: &Report) {
         report.mode, report.devices, report.clients
     ));
     line("");
-    line("                  count   failed      per s    p50 ms    p90 ms    p99 ms  p99.9 ms    max ms");
+    line(COLUMNS);
     figures("enrollments", &report.enrollment);
     if let Some(queueing) = &report.queueing {
         figures("queueing", queueing);
@@ -175,6 +171,30 @@ pub fn report(output: Output, report: &Report) {
             sessions.resumed
         ));
     }
+    if let Some(round_trips) = report.round_trips {
+        line(&format!("commands queued, delivered and acknowledged: {round_trips:.0} per s"));
+    }
+    for problem in &report.errors {
+        line(&format!("error: {problem}"));
+    }
+}
+
+/// The result of a load test with one command for all.
+pub fn job_report(output: Output, report: &JobReport) {
+    if as_json(output, report) {
+        return;
+    }
+    line(&format!("{}: {} devices, {} clients at a time", report.mode, report.devices, report.clients));
+    line("");
+    line(COLUMNS);
+    figures("enrollments", &report.enrollment);
+    figures("before", &report.before);
+    figures("during", &report.during);
+    line("");
+    line(&format!(
+        "accepted in {:.0} ms; it waited for every device after {:.2} s",
+        report.accepted_ms, report.job_seconds
+    ));
     for problem in &report.errors {
         line(&format!("error: {problem}"));
     }
@@ -182,16 +202,12 @@ pub fn report(output: Output, report: &Report) {
 
 /// The result of a load test with settings.
 pub fn settings_report(output: Output, report: &SettingsReport) {
-    if output == Output::Json {
-        match serde_json::to_string_pretty(report) {
-            Ok(text) => line(&text),
-            Err(problem) => error(&problem.to_string()),
-        }
+    if as_json(output, report) {
         return;
     }
     line(&format!("{}: {} devices, {} settings each", report.mode, report.devices, report.settings));
     line("");
-    line("                  count   failed      per s    p50 ms    p90 ms    p99 ms  p99.9 ms    max ms");
+    line(COLUMNS);
     figures("enrollments", &report.enrollment);
     figures("first", &report.first.sessions);
     figures("again", &report.again.sessions);
@@ -209,6 +225,20 @@ pub fn settings_report(output: Output, report: &SettingsReport) {
         line(&format!("error: {problem}"));
     }
 }
+
+/// Whether the report was wanted as JSON, and is written.
+fn as_json(output: Output, report: &impl serde::Serialize) -> bool {
+    if output == Output::Json {
+        match serde_json::to_string_pretty(report) {
+            Ok(text) => line(&text),
+            Err(problem) => error(&problem.to_string()),
+        }
+    }
+    output == Output::Json
+}
+
+const COLUMNS: &str =
+    "                  count   failed      per s    p50 ms    p90 ms    p99 ms  p99.9 ms    max ms";
 
 fn figures(name: &str, figures: &Figures) {
     let Figures { count, failed, per_second, p50_ms, p90_ms, p99_ms, p999_ms, max_ms, .. } = figures;

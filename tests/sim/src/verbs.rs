@@ -90,6 +90,10 @@ async fn measure(args: &Load, output: Output, owned: bool) -> Result<()> {
         Some(path) => KeyPool::cached(path, args.devices).await?,
         None => KeyPool::distinct(),
     };
+    let keys = match (args.shared_keys, args.mode) {
+        (Some(count), LoadMode::WindowsSettings | LoadMode::Job) => KeyPool::shared(count).await?,
+        _ => keys,
+    };
     let (clients, duration) = (args.clients.clamp(1, 1_024), Duration::from_secs(args.seconds));
     out::note(output, &format!("Enrolling {} devices at {} …", args.devices, args.url));
     let apple = |mode, keys| load::Options {
@@ -98,15 +102,18 @@ async fn measure(args: &Load, output: Output, owned: bool) -> Result<()> {
         duration,
         new_connections: args.new_connections,
         commands: args.commands,
+        intent: args.intent.clone(),
     };
     let report = match args.mode {
         LoadMode::Idle => load::run(&api, &http, &apple(load::Mode::Idle, keys)).await?,
         LoadMode::Commands => load::run(&api, &http, &apple(load::Mode::Commands, keys)).await?,
+        LoadMode::Job => {
+            let report = load::run_job(&api, &http, &apple(load::Mode::Idle, keys)).await?;
+            out::job_report(output, &report);
+            let failed = report.enrollment.failed + report.before.failed + report.during.failed;
+            return if failed > 0 { Err(Error::Usage(format!("{failed} requests failed"))) } else { Ok(()) };
+        }
         LoadMode::WindowsSettings => {
-            let keys = match args.shared_keys {
-                Some(count) => KeyPool::shared(count).await?,
-                None => keys,
-            };
             let options =
                 load::SettingsOptions { devices: args.devices, clients, keys, data: args.data.clone() };
             let report = load::run_settings(&api, &http, &options).await?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::windows::{enrolled, first_sessions};
-use super::{Figures, MAX_DEVICES, Tally};
+use super::{Figures, MAX_DEVICES, PATIENCE, Tally, device_ids};
 use crate::api::Api;
 use crate::{Error, Http, KeyPool, Result, WindowsPc};
 
@@ -57,8 +57,6 @@ const AREAS: [(&str, &[&str]); 3] = [
         ],
     ),
 ];
-/// How long a job may take to be worked off.
-const PATIENCE: Duration = Duration::from_secs(1_800);
 
 /// How to measure.
 #[derive(Debug, Clone)]
@@ -134,7 +132,7 @@ pub async fn run_settings(api: &Api, http: &Http, options: &SettingsOptions) -> 
         enrolled(api, http, &options.keys, options.devices, clients).await?;
     let firsts = stream::iter(pcs.iter_mut()).map(first_sessions).buffer_unordered(clients);
     errors.extend(firsts.collect::<Vec<_>>().await.into_iter().filter_map(|r| Some(r.err()?.to_string())));
-    let ids = device_ids(api, &pcs).await?;
+    let ids = device_ids(api, &pcs.iter().map(WindowsPc::serial).collect()).await?;
     let at_rest = size(options.data.as_deref())?;
     let first = round(api, &mut pcs, &ids, clients, &mut errors).await?;
     let configured = size(options.data.as_deref())?;
@@ -228,28 +226,6 @@ async fn sessions(pcs: &mut [WindowsPc], clients: usize, tally: &mut Tally) -> u
         sent += u64::try_from(settings.count()).unwrap_or_default();
     }
     sent
-}
-
-/// The server's ids of these machines, by the pages of all devices.
-async fn device_ids(api: &Api, pcs: &[WindowsPc]) -> Result<Vec<String>> {
-    let serials: std::collections::HashSet<String> = pcs.iter().map(WindowsPc::serial).collect();
-    let (mut ids, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-        let page = api.call(Method::GET, &format!("/api/v1/devices?limit=500{after}"), None).await?;
-        for device in page.get("items").and_then(Value::as_array).into_iter().flatten() {
-            let text = |key: &str| device.get(key).and_then(Value::as_str);
-            if let (Some(serial), Some(id)) = (text("serial"), text("id"))
-                && serials.contains(serial)
-            {
-                ids.push(id.to_owned());
-            }
-        }
-        cursor = page.get("next").and_then(Value::as_str).map(str::to_owned);
-        if cursor.is_none() {
-            return Ok(ids);
-        }
-    }
 }
 
 fn size(folder: Option<&Path>) -> Result<u64> {

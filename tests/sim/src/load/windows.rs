@@ -249,6 +249,7 @@ pub(super) fn measure(pcs: Vec<WindowsPc>, options: &WindowsOptions) -> Result<R
         new_connections: options.connections != Connections::Keep,
         enrollment: Tally::new()?.figures(Duration::ZERO),
         queueing: None,
+        round_trips: None,
         sessions: Some(Sessions {
             figures: sessions.figures(elapsed),
             challenged,
