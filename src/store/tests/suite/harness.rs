@@ -137,6 +137,10 @@ impl Bed {
         }
     }
 
+    pub fn has_kept_files(&self) -> bool {
+        with_end(&self.file(), "-wal.kept").exists()
+    }
+
     /// Opens the kept files, as the next process does.
     pub fn back_to_kept_files(&mut self) {
         self.store = None;
@@ -178,6 +182,7 @@ impl Bed {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "PostgreSQL's view of its own processes; no table of ours")]
     fn killer(&self, sql: &'static str) -> impl Fn() -> i64 + Send + Sync + 'static {
         let (admin, name) = self.database.clone().expect("PostgreSQL");
         let pg = Mutex::new(PgConnection::establish(&admin).expect("the admin's URL works"));

@@ -1,6 +1,7 @@
 //! Runs the model's calls on a store, each in one transaction with its audit entry and its events, as the engine does.
 
-use super::reference::{Act, CancelWord, Handed, Rules, Told, What, Wish};
+use super::calls::{Act, CancelWord, Handed, Told, What, Wish};
+use super::reference::Rules;
 use crate::world::{self, T0, World};
 use bellwether_model::*;
 use bellwether_store::records::*;

@@ -1,165 +1,19 @@
 //! One random history: steps become calls, the store and the model do each of them, and their answers are compared.
 
 use super::act::{self, Fate, Stop};
-use super::picture::{Eyes, same};
-use super::reference::{Act, CancelWord, Handed, Hits, Model, Rules, Told, What, Wish};
+use super::calls::{Act, CancelWord, Handed, Told, What, Wish};
+use super::picture::same;
+use super::place::{Ids, Place};
+use super::reference::{Hits, Model, Rules};
+use super::steps::{Kind, Step};
 use super::tally::{FATE, MOVE, PART, PROMISE, STATE, STEP, Tally};
-use crate::harness::Bed;
 use crate::world::{self, T0, World};
 use bellwether_model::lifecycle::AnswerVerdict;
 use bellwether_model::*;
-use bellwether_store::{Store, StoreError};
-use proptest::prelude::*;
+use bellwether_store::StoreError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use uuid::Uuid;
-
-/// What can happen. The numbers that come with a step say to whom and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Insert,
-    InsertUnderKey,
-    Poll,
-    PollThatIsOvertaken,
-    PollWhoseReplyIsLost,
-    StrayAnswer,
-    Cancel,
-    GiveUp,
-    Spare,
-    Release,
-    SendAgain,
-    Look,
-    Wait,
-    Expire,
-    Purge,
-    Supersede,
-    Wipe,
-    EndWithoutSweep,
-    ReEnroll,
-    EnrollUnproven,
-    Approve,
-    Revive,
-    RetryOfTheSameIdentity,
-    Renew,
-    Disable,
-    Enable,
-    StartJob,
-    ChunkOfJob,
-    ChunkOfJobTwice,
-    Reopen,
-}
-
-pub const KINDS: &[(u32, Kind)] = &[
-    (26, Kind::Insert),
-    (5, Kind::InsertUnderKey),
-    (70, Kind::Poll),
-    (4, Kind::PollThatIsOvertaken),
-    (8, Kind::PollWhoseReplyIsLost),
-    (8, Kind::StrayAnswer),
-    (9, Kind::Cancel),
-    (1, Kind::GiveUp),
-    (3, Kind::Spare),
-    (4, Kind::Release),
-    (3, Kind::SendAgain),
-    (2, Kind::Look),
-    (14, Kind::Wait),
-    (7, Kind::Expire),
-    (1, Kind::Purge),
-    (1, Kind::Supersede),
-    (1, Kind::Wipe),
-    (1, Kind::EndWithoutSweep),
-    (2, Kind::ReEnroll),
-    (1, Kind::EnrollUnproven),
-    (1, Kind::Approve),
-    (1, Kind::Revive),
-    (1, Kind::RetryOfTheSameIdentity),
-    (1, Kind::Renew),
-    (1, Kind::Disable),
-    (3, Kind::Enable),
-    (1, Kind::StartJob),
-    (2, Kind::ChunkOfJob),
-    (1, Kind::ChunkOfJobTwice),
-    (1, Kind::Reopen),
-];
-
-#[derive(Clone, Debug)]
-pub struct Step {
-    pub kind: Kind,
-    /// Who, what and how.
-    pub r: [u16; 4],
-    /// Small numbers: the transaction dies first.
-    pub fate: u8,
-    /// Through the second server.
-    pub other_node: bool,
-}
-
-pub fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let kinds: Vec<(u32, Just<Kind>)> = KINDS.iter().map(|(weight, kind)| (*weight, Just(*kind))).collect();
-    let kind = proptest::strategy::Union::new_weighted(kinds);
-    let step = (kind, any::<[u16; 4]>(), any::<u8>(), any::<bool>())
-        .prop_map(|(kind, r, fate, other_node)| Step { kind, r, fate, other_node });
-    prop::collection::vec(step, 40..260)
-}
-
-/// A database with one server or two, used by one history after the other.
-pub struct Place {
-    pub bed: Bed,
-    /// A second server on the same database.
-    pub second: Option<Store>,
-    eyes: Option<Eyes>,
-}
-
-impl Place {
-    pub fn new(bed: Bed) -> Self {
-        let second = bed.is_postgres().then(|| Store::open(bed.config.clone()).expect("a second server"));
-        let eyes = Some(Eyes::of(&bed));
-        Self { bed, second, eyes }
-    }
-
-    pub fn node(&self, other: bool) -> &Store {
-        match (&self.second, other) {
-            (Some(second), true) => second,
-            _ => self.bed.store(),
-        }
-    }
-
-    pub fn eyes(&mut self) -> &mut Eyes {
-        self.eyes.get_or_insert_with(|| Eyes::of(&self.bed))
-    }
-
-    /// Servers that start anew.
-    fn reopen(&mut self) {
-        self.second = None;
-        self.bed.reopen();
-        self.second =
-            self.bed.is_postgres().then(|| Store::open(self.bed.config.clone()).expect("a second server"));
-    }
-}
-
-/// Ids that grow by one: the same history makes the same order of ids. Every source has a range of its own.
-pub struct Ids {
-    base: u128,
-    count: u128,
-}
-
-impl Ids {
-    pub fn new() -> Self {
-        static SOURCES: AtomicU64 = AtomicU64::new(0);
-        let run = Uuid::now_v7().as_u128() >> 64 << 64;
-        Self { base: run + (u128::from(SOURCES.fetch_add(1, Ordering::Relaxed)) << 34), count: 0 }
-    }
-
-    pub fn next<T: From<Uuid>>(&mut self) -> T {
-        T::from(Uuid::from_u128(self.mark()))
-    }
-
-    /// The first of 1,024 ids.
-    pub fn mark(&mut self) -> u128 {
-        self.count += 1;
-        self.base + (self.count << 10)
-    }
-}
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a device knows.
 #[derive(Clone, Default)]
@@ -190,7 +44,7 @@ pub fn run(place: &mut Place, steps: &[Step], tally: &mut Tally) {
     let rules = Rules {
         max_sends: 3,
         park_for: 60_000,
-        not_now_pause: if first % 2 == 0 { 0 } else { 4_000 },
+        not_now_pause: if first.is_multiple_of(2) { 0 } else { 4_000 },
         silent_pause: 30_000,
         accepted_for: 120_000,
     };
@@ -240,10 +94,10 @@ impl History<'_> {
                 let key = (step.kind == Kind::InsertUnderKey).then_some((d % 7) as u8);
                 self.note_parts(&wish);
                 self.call(What::Insert { wish, key }, how);
-                if let (Some(key), true) = (key, c % 2 == 0) {
+                if let (Some(key), true) = (key, c.is_multiple_of(2)) {
                     // The admin did not hear the answer and asks again; what is made anew for it is not kept.
                     let wish = self.wish(a, b, c, d);
-                    let told = self.call(What::Insert { wish, key: Some(key) }, (200, d % 2 == 0));
+                    let told = self.call(What::Insert { wish, key: Some(key) }, (200, d.is_multiple_of(2)));
                     assert!(matches!(told, Told::Replayed(_) | Told::Over), "{told:?}");
                 }
             }
@@ -251,16 +105,19 @@ impl History<'_> {
             Kind::StrayAnswer => {
                 let Some((part, own, _)) = pick(&self.made, a).copied() else { return };
                 let others: Vec<ChannelId> = self.model.channels.keys().copied().collect();
-                let channel = if b % 5 == 0 { *pick(&others, c).expect("a channel") } else { own };
+                let channel = if b.is_multiple_of(5) { *pick(&others, c).expect("a channel") } else { own };
                 let part = if b % 23 == 1 { self.ids.next() } else { part };
                 let answers = vec![(part, outcome(d))];
                 let (delivery, hand) = (self.ids.next(), Vec::new());
-                self.call(What::Exchange { channel, delivery, answers, hand, skip: d % 7 == 0 }, how);
+                self.call(
+                    What::Exchange { channel, delivery, answers, hand, skip: d.is_multiple_of(7) },
+                    how,
+                );
             }
             Kind::Cancel => {
                 // Mostly what was queued a moment ago.
                 let recent = self.made.len().saturating_sub(6);
-                let at = if b % 3 == 0 { 0 } else { recent };
+                let at = if b.is_multiple_of(3) { 0 } else { recent };
                 let Some((_, _, command)) = pick(&self.made[at..], a).copied() else { return };
                 let told = self.call(What::Cancel(command), how);
                 match told {
@@ -279,7 +136,7 @@ impl History<'_> {
             Kind::Release => {
                 let held: Vec<CommandId> =
                     self.model.commands.iter().filter(|(_, c)| c.held).map(|(id, _)| *id).collect();
-                let one = if b % 4 == 0 { command } else { pick(&held, a).copied() };
+                let one = if b.is_multiple_of(4) { command } else { pick(&held, a).copied() };
                 one.into_iter().for_each(|id| drop(self.call(What::Release(id), how)));
             }
             Kind::SendAgain => {
@@ -289,8 +146,12 @@ impl History<'_> {
                         .values()
                         .any(|c| c.parts.iter().any(|q| q.id == *p && q.state == PartState::Accepted))
                 };
-                let some: Vec<PartId> =
-                    self.made.iter().map(|(p, _, _)| *p).filter(|p| b % 4 == 0 || accepted(p)).collect();
+                let some: Vec<PartId> = self
+                    .made
+                    .iter()
+                    .map(|(p, _, _)| *p)
+                    .filter(|p| b.is_multiple_of(4) || accepted(p))
+                    .collect();
                 pick(&some, a).into_iter().for_each(|part| drop(self.call(What::Again(*part), how)));
             }
             Kind::Look => {
@@ -298,7 +159,7 @@ impl History<'_> {
                 self.call(What::Look { command, channel }, how);
             }
             Kind::Wait => {
-                self.now += 1 + (a as i64 * 7 + b as i64) % if c % 4 == 0 { 130_000 } else { 9_000 }
+                self.now += 1 + (a as i64 * 7 + b as i64) % if c.is_multiple_of(4) { 130_000 } else { 9_000 }
             }
             Kind::Expire => drop(self.call(What::Expire, how)),
             Kind::Purge => {
@@ -328,12 +189,12 @@ impl History<'_> {
             }
             Kind::Approve => {
                 let unproven = self.in_state(EnrollmentState::Unproven);
-                let one = if b % 4 == 0 { enrollment } else { pick(&unproven, a).copied() };
+                let one = if b.is_multiple_of(4) { enrollment } else { pick(&unproven, a).copied() };
                 one.into_iter().for_each(|id| drop(self.call(What::Approve(id), how)));
             }
             Kind::Revive => {
                 let ended = self.in_state(EnrollmentState::Ended);
-                let one = if b % 4 == 0 { enrollment } else { pick(&ended, a).copied() };
+                let one = if b.is_multiple_of(4) { enrollment } else { pick(&ended, a).copied() };
                 one.into_iter().for_each(|id| drop(self.call(What::Revive(id), how)));
             }
             Kind::RetryOfTheSameIdentity => {
@@ -402,21 +263,21 @@ impl History<'_> {
             .map(|(id, _)| *id)
             .collect();
         let all: Vec<ChannelId> = self.model.channels.keys().copied().collect();
-        let channel =
-            *(if a % 8 == 0 { pick(&all, b) } else { pick(&busy, b).or(pick(&all, b)) }).expect("a channel");
+        let channel = *(if a.is_multiple_of(8) { pick(&all, b) } else { pick(&busy, b).or(pick(&all, b)) })
+            .expect("a channel");
         let mut sim = self.sims.remove(&channel).unwrap_or_default();
-        let answers: Vec<(PartId, Outcome)> = if sim.lost && c % 2 == 0 {
+        let answers: Vec<(PartId, Outcome)> = if sim.lost && c.is_multiple_of(2) {
             sim.said.clone()
         } else if c % 10 < 7 {
             // Windows answers all of its batch, or a part of it.
-            let some = if c % 3 == 0 { sim.held.len().min(1) } else { sim.held.len() };
+            let some = if c.is_multiple_of(3) { sim.held.len().min(1) } else { sim.held.len() };
             sim.held.iter().take(some).enumerate().map(|(n, part)| (*part, outcome(d + n * 3))).collect()
         } else {
             Vec::new()
         };
         let answering: Vec<PartId> = answers.iter().map(|(part, _)| *part).collect();
         let skip = answers.iter().any(|(_, o)| *o == Outcome::NotNow);
-        let limit = if a % 3 == 0 { 1 + b % 4 } else { 1 };
+        let limit = if a.is_multiple_of(3) { 1 + b % 4 } else { 1 };
         let quiet = (200, step.other_node);
         let Told::Offer(hand, _) = self.call(What::Peek { channel, answering, skip, limit }, quiet) else {
             panic!("a peek")
@@ -425,7 +286,7 @@ impl History<'_> {
             // Between the plan and the transaction somebody else moves the queue, on the other server.
             let other = (200, !step.other_node);
             match hand.first().and_then(|part| self.model.command_of(*part)) {
-                Some(command) if b % 2 == 0 => drop(self.call(What::GiveUp(command), other)),
+                Some(command) if b.is_multiple_of(2) => drop(self.call(What::GiveUp(command), other)),
                 _ => {
                     let mut wish = self.wish(a, b, c, d);
                     (wish.channel, wish.enrollment, wish.lane, wish.coalesce) =
@@ -453,10 +314,11 @@ impl History<'_> {
     fn call(&mut self, what: What, (fate, other): (u8, bool)) -> Told {
         let act = Act { mark: self.ids.mark(), now: self.now, what };
         let reads = matches!(act.what, What::Peek { .. } | What::Look { .. });
-        if !reads && fate < 9 {
-            if let Some(told) = self.dies(&act, fate, other) {
-                return told;
-            }
+        if !reads
+            && fate < 9
+            && let Some(told) = self.dies(&act, fate, other)
+        {
+            return told;
         }
         let told = act::run(self.place.node(other), &self.world, self.model.rules, &act, Fate::Lives);
         let told = told.unwrap_or_else(|why| panic!("{act:?}: {why:?}"));
@@ -477,8 +339,10 @@ impl History<'_> {
             }
             _ => ("the server crashed before COMMIT", Fate::CutAndGone(once(self.place.bed.file_keeper()))),
         };
-        let crash = matches!(fate, Fate::CutAndGone(_));
+        let plug = matches!(fate, Fate::CutAndGone(_));
         let outcome = act::run(self.place.node(other), &self.world, self.model.rules, act, fate);
+        // A closure that is refused halfway never comes to the plug.
+        let crash = plug && self.place.bed.has_kept_files();
         if crash {
             // Files as they were in the moment of the crash; the old process' locks and caches are gone.
             self.place.eyes = None;
@@ -584,8 +448,9 @@ impl History<'_> {
         let living: Vec<ChannelId> =
             self.model.channels.iter().filter(|(_, c)| c.enabled).map(|(id, _)| *id).collect();
         let all: Vec<ChannelId> = self.model.channels.keys().copied().collect();
-        let channel = *(if a % 10 == 0 { pick(&all, b) } else { pick(&living, b).or(pick(&all, b)) })
-            .expect("a channel");
+        let channel =
+            *(if a.is_multiple_of(10) { pick(&all, b) } else { pick(&living, b).or(pick(&all, b)) })
+                .expect("a channel");
         let lanes = [Lane::Emergency, Lane::Interactive, Lane::Interactive, Lane::Policy, Lane::Inventory];
         let guarantees = [
             Guarantee::AtMostOnce,
@@ -601,8 +466,8 @@ impl History<'_> {
             lane: lanes[c % 5],
             guarantee: guarantees[d % 5],
             coalesce: (c % 11 < 4).then_some((c % 2) as u8),
-            held: d % 13 == 0,
-            not_before: (d % 17 == 0).then_some(self.now + (b % 20_000) as i64),
+            held: d.is_multiple_of(13),
+            not_before: (d.is_multiple_of(17)).then_some(self.now + (b % 20_000) as i64),
             expires: self.now + 1 + ((a * 3 + d) % 200_000) as i64,
             parts: (0..[1, 1, 1, 2, 3][(a + d) % 5]).map(|_| self.ids.next()).collect(),
             job: None,

@@ -8,14 +8,19 @@
 //! `BELLWETHER_MODEL_SEED` repeats a run, `BELLWETHER_MODEL_HISTORY` only one history of it; a failure prints both.
 
 mod act;
+mod calls;
+mod deliveries;
+mod epochs;
 mod history;
 mod picture;
+mod place;
 mod reference;
+mod steps;
 mod tally;
 mod together;
 
 use crate::harness::Bed;
-use history::{KINDS, Place, steps};
+use place::Place;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::cell::{Cell, RefCell};
@@ -23,12 +28,13 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Instant;
+use steps::{KINDS, steps};
 use tally::{STEP, Tally};
 
 /// Of a hundred steps, so many are made on PostgreSQL.
 const ON_POSTGRES: u64 = 12;
 /// A database serves so many histories.
-const HISTORIES: u32 = 40;
+const HISTORIES: u64 = 40;
 
 #[test]
 fn rt_11_the_queue_equals_its_model_on_both_backends() {
@@ -99,7 +105,7 @@ impl Run {
             let mut runner = TestRunner::new_with_rng(config(), rng(self.seed, at));
             let tree = steps().new_tree(&mut runner).expect("steps");
             let outcome = runner.run_one(tree, |steps| {
-                if used.fetch_add(1, Ordering::Relaxed) % u64::from(HISTORIES) == 0 {
+                if used.fetch_add(1, Ordering::Relaxed).is_multiple_of(HISTORIES) {
                     place.set(None);
                 }
                 let mut here = place.take().unwrap_or_else(|| Place::new(bed()));
@@ -126,7 +132,7 @@ impl Run {
 }
 
 fn config() -> Config {
-    Config { failure_persistence: None, max_shrink_iters: 600, max_shrink_time: 60_000, ..Config::default() }
+    Config { failure_persistence: None, max_shrink_iters: 600, max_shrink_time: 20_000, ..Config::default() }
 }
 
 fn rng(seed: u64, history: u64) -> TestRng {

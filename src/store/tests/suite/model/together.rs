@@ -12,9 +12,10 @@
 //! the race.
 
 use super::act::{self, Fate, Stop};
-use super::history::{Ids, Place};
+use super::calls::{Act, Handed, Told, What, Wish};
 use super::picture::{Picture, same};
-use super::reference::{Act, Handed, Hits, Model, Rules, Told, What, Wish};
+use super::place::{Ids, Place};
+use super::reference::{Hits, Model, Rules};
 use super::tally::Tally;
 use super::{clock_seed, number, say, silence_planned_panics};
 use crate::harness::Bed;
