@@ -13,6 +13,9 @@ pub struct Choice {
     pub stuck: Vec<PartId>,
 }
 
+/// A device's session is over after so long.
+const SESSION: i64 = 120_000;
+
 impl Model {
     /// Whether a part may go out now, whatever else waits.
     fn may_go(&self, c: &MCommand, p: &MPart, now: i64, skip: bool, hits: &mut Hits) -> bool {
@@ -30,6 +33,10 @@ impl Model {
         let long_ago = |pause: i64| p.last.is_none_or(|last| last + pause <= now);
         match p.state {
             PartState::Queued => true,
+            PartState::NotNow if skip && long_ago(SESSION) => {
+                hits.push("Q7 what said NotNow in an earlier session has its turn");
+                true
+            }
             PartState::NotNow if skip => {
                 hits.push("Q7 not again in the session of its NotNow");
                 false

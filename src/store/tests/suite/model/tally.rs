@@ -35,6 +35,7 @@ pub const PROMISES: &[&str] = &[
     "Q7 a pause after NotNow",
     "Q7 not again in the session of its NotNow",
     "Q7 offered again on the next call",
+    "Q7 what said NotNow in an earlier session has its turn",
     "Q8 parked after too many sends",
     "Q8 parked parts wait",
     "Q8 the queue moves past what is not answered",
