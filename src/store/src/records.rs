@@ -404,7 +404,8 @@ pub struct Peek {
     pub now: Timestamp,
     /// The poll carries answers to these parts, which are about to be recorded.
     pub answering: Vec<PartId>,
-    /// The device's report is NotNow: parts that said NotNow are not offered in this session (Q7).
+    /// The device's report is NotNow: parts that said NotNow within the last two
+    /// minutes, which is this session, are not offered (Q7).
     pub skip_not_now: bool,
 }
 

@@ -16,6 +16,7 @@ mod enrollment_accounts;
 mod entra;
 mod packages;
 mod pc;
+mod promises;
 mod queue;
 mod review_queue;
 mod review_trust;

@@ -8,6 +8,10 @@ use crate::records::{Job, Page};
 use crate::schema::jobs;
 use bellwether_model::{JobId, SiteId, Timestamp};
 use diesel::prelude::*;
+use std::collections::BTreeMap;
+
+/// So many unfinished jobs are looked at; what is beyond waits until some of them are done.
+const MOST_OPEN: i64 = 4_096;
 
 row!(JobRow: Job in jobs key (id) {
     id: JobId,
@@ -78,16 +82,37 @@ impl Tx<'_> {
         })
     }
 
-    /// System. Unfinished jobs of all sites, oldest first.
+    /// System. Unfinished jobs whose turn is next. One of each site comes before anybody's second, and the job that got
+    /// least so far before one that got more: neither a site with many jobs nor a large job keeps others waiting (Q16).
     pub fn jobs_open(&mut self, limit: i64) -> Result<Vec<(SiteId, Job)>, StoreError> {
         self.in_system("jobs_open", |conn| {
-            let rows: Vec<JobRow> = jobs::table
+            let open: Vec<(Vec<u8>, Vec<u8>)> = jobs::table
                 .filter(jobs::finished_at.is_null())
-                .order(jobs::id)
-                .limit(limit)
-                .select(JobRow::as_select())
+                .order((jobs::done, jobs::id))
+                .limit(MOST_OPEN)
+                .select((jobs::site_id, jobs::id))
                 .load(conn)?;
-            rows.into_iter().map(JobRow::with_site).collect()
+            let mut turns: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+            let mut line: Vec<(usize, Vec<u8>, Vec<u8>)> = Vec::new();
+            for (site, id) in open {
+                let turn = turns.entry(site.clone()).or_default();
+                line.push((*turn, site, id));
+                *turn += 1;
+            }
+            // Stable: within one turn the order stays.
+            line.sort_by_key(|(turn, _, _)| *turn);
+            let mut next = Vec::new();
+            for (_, site, id) in line.into_iter().take(usize::try_from(limit).unwrap_or_default()) {
+                // By key, one by one: a job may name a hundred thousand devices.
+                let row: Option<JobRow> = jobs::table
+                    .filter(jobs::site_id.eq(&site))
+                    .filter(jobs::id.eq(&id))
+                    .select(JobRow::as_select())
+                    .first(conn)
+                    .optional()?;
+                next.extend(row.map(JobRow::with_site).transpose()?);
+            }
+            Ok(next)
         })
     }
 }

@@ -3,7 +3,7 @@
 use bellwether_model::SiteId;
 use bellwether_store::{PostgresUrl, Scope, Store, StoreConfig, StoreError, Tx};
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection};
+use diesel::{Connection, PgConnection, RunQueryDsl as _};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,6 +41,16 @@ pub struct Bed {
 impl Bed {
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = StoreConfig::Sqlite { folder: folder.path().to_path_buf(), readers: 4 };
+        let store = Some(Store::open(config.clone()).expect("SQLite opens"));
+        Self { store, config, folder: Some(folder), database: None }
+    }
+
+    /// For thousands of commits: no disk below it, so it shows nothing about durability.
+    pub fn sqlite_in_memory() -> Self {
+        let memory = std::path::Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let folder = folder.expect("a temporary folder");
         let config = StoreConfig::Sqlite { folder: folder.path().to_path_buf(), readers: 4 };
         let store = Some(Store::open(config.clone()).expect("SQLite opens"));
         Self { store, config, folder: Some(folder), database: None }
@@ -116,6 +126,74 @@ impl Bed {
         self.store = Some(Store::open(self.config.clone()).expect("opens again"));
     }
 
+    /// Keeps the database's files as they are in this moment: what a process leaves behind that is killed now.
+    pub fn file_keeper(&self) -> impl Fn() + Send + Sync + 'static {
+        let file = self.file();
+        move || {
+            for end in ENDS {
+                let (from, to) = (with_end(&file, end), with_end(&file, &format!("{end}.kept")));
+                std::fs::copy(from, to).expect("a copy");
+            }
+        }
+    }
+
+    pub fn has_kept_files(&self) -> bool {
+        with_end(&self.file(), "-wal.kept").exists()
+    }
+
+    /// Opens the kept files, as the next process does.
+    pub fn back_to_kept_files(&mut self) {
+        self.store = None;
+        let file = self.file();
+        drop(std::fs::remove_file(with_end(&file, "-shm")));
+        for end in ENDS {
+            let (from, to) = (with_end(&file, &format!("{end}.kept")), with_end(&file, end));
+            std::fs::rename(from, to).expect("the kept file takes its place");
+        }
+        self.store = Some(Store::open(self.config.clone()).expect("opens after the crash"));
+    }
+
+    /// Cuts the connections of transactions that are open and wait for their next statement, and waits until they are
+    /// gone.
+    pub fn backend_killer(&self) -> impl Fn() + Send + Sync + 'static {
+        let kill = self.killer(
+            "SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity \
+             WHERE datname = $1 AND state LIKE 'idle in transaction%'",
+        );
+        let left = self.killer(
+            "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = $1 AND state LIKE 'idle in transaction%'",
+        );
+        move || {
+            assert!(kill() > 0, "no open transaction to cut");
+            while left() > 0 {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Cuts one connection that works for somebody, whatever it is doing.
+    pub fn any_backend_killer(&self) -> impl Fn() + Send + Sync + 'static {
+        let kill = self.killer(
+            "SELECT count(pg_terminate_backend(pid)) AS n FROM (SELECT pid FROM pg_stat_activity \
+             WHERE datname = $1 AND state <> 'idle' AND usename = 'bellwether_suite' ORDER BY random() LIMIT 1) one",
+        );
+        move || {
+            kill();
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "PostgreSQL's view of its own processes; no table of ours")]
+    fn killer(&self, sql: &'static str) -> impl Fn() -> i64 + Send + Sync + 'static {
+        let (admin, name) = self.database.clone().expect("PostgreSQL");
+        let pg = Mutex::new(PgConnection::establish(&admin).expect("the admin's URL works"));
+        move || {
+            let mut pg = pg.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let query = diesel::sql_query(sql).bind::<diesel::sql_types::Text, _>(&name);
+            let counted: Counted = query.get_result(&mut *pg).expect("the admin may ask");
+            counted.n
+        }
+    }
+
     pub fn try_write<T: Send + 'static>(
         &self,
         scope: Scope,
@@ -156,6 +234,21 @@ impl Drop for Bed {
             drop(pg.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")));
         }
     }
+}
+
+/// The database and its log.
+const ENDS: [&str; 2] = ["", "-wal"];
+
+fn with_end(file: &std::path::Path, end: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+#[derive(diesel::QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    n: i64,
 }
 
 /// The admin's URL with another role and database.

@@ -7,6 +7,8 @@ mod harness;
 #[cfg(test)]
 mod backends;
 #[cfg(test)]
+mod fair;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod packages;

@@ -114,6 +114,31 @@ on_every_backend! {
         assert_eq!(world.answer(bed, first(&slow), Outcome::Acknowledged, at(5)).verdict, AnswerVerdict::Applied);
     }
 
+    fn q07_a_command_that_always_says_not_now_hides_no_other(bed: &mut Bed) {
+        let world = World::new(bed);
+        let commands: Vec<_> = (0..3).map(|_| NewCommand { expires_at: at(1_000_000_000), ..world.command() }).collect();
+        for command in &commands {
+            world.insert(bed, command);
+        }
+        for day in 0..3 {
+            let mut now = day * 86_400_000;
+            let mut asked = vec![world.poll(bed, at(now)).expect("offered")];
+            loop {
+                let last = *asked.last().expect("one");
+                world.answer(bed, last, Outcome::NotNow, at(now));
+                now += 1_000;
+                let after = Peek { now: at(now), answering: vec![last], skip_not_now: true };
+                let Some(next) = bed.read(world.site, |tx| tx.peek(world.channel, &after, &RULES)) else { break };
+                let handed = [(next.part.id, Some(wire(next.part.id)))];
+                let delivery = id();
+                let handed = bed.write(world.site, move |tx| tx.hand_over(world.channel, delivery, &handed, &after, &RULES));
+                assert!(matches!(handed, HandOver::Done { .. }), "day {day}");
+                asked.push(next.part.id);
+            }
+            assert_eq!(asked, commands.iter().map(first).collect::<Vec<_>>(), "day {day}: each once, in order");
+        }
+    }
+
     fn q07_a_pause_after_not_now_grows_with_its_count(bed: &mut Bed) {
         let world = World::new(bed);
         let command = world.command();

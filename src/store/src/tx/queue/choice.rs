@@ -6,6 +6,7 @@ use crate::backend::{AtMost as _, Conn, native};
 use crate::cell::Cell;
 use crate::records::{Peek, QueueRules};
 use crate::schema::{channels, commands, enrollments, parts};
+use bellwether_model::time::MINUTE;
 use bellwether_model::{ChannelId, Guarantee, Lane, PartId};
 use diesel::prelude::*;
 
@@ -126,6 +127,9 @@ fn load_open(
     Ok(Some((open, again)))
 }
 
+/// What was handed over so long ago belongs to an earlier session of the device: it answers within seconds.
+const SESSION: i64 = 2 * MINUTE;
+
 /// How many waiting commands are looked at in one go.
 const STRIDE: i64 = 16;
 
@@ -161,8 +165,10 @@ fn next(
                 Guarantee::UntilSilent => (0, now.saturating_sub(rules.silent_pause)),
                 Guarantee::UntilAnswered => (rules.max_sends, now.saturating_sub(rules.park_for)),
             };
-            let also = if peek.skip_not_now { "queued" } else { "not-now" };
-            let parts: Vec<PartRow> = native!(conn => offerable(site.to_vec(), id.clone(), now, also.to_owned(), sends, since)
+            // After a NotNow: what said so in an earlier session has its turn too, or the first one that always says it
+            // would hide all others that once did.
+            let earlier = if peek.skip_not_now { now.saturating_sub(SESSION) } else { i64::MAX };
+            let parts: Vec<PartRow> = native!(conn => offerable(site.to_vec(), id.clone(), now, earlier, sends, since)
                     .order(parts::ordinal)
                     .select(PartRow::as_select())
                     .load(conn))?;
@@ -198,16 +204,20 @@ fn pending(site: Vec<u8>, channel: Vec<u8>, now: i64, lane: i32, seq: i64) -> _ 
 
 /// A command's parts that may go out now ([`may_resend`] says the same of sent ones).
 #[diesel::dsl::auto_type(no_type_alias)]
-fn offerable(site: Vec<u8>, command: Vec<u8>, now: i64, also: String, max_sends: i32, since: i64) -> _ {
+fn offerable(site: Vec<u8>, command: Vec<u8>, now: i64, earlier: i64, max_sends: i32, since: i64) -> _ {
     parts::table
         .filter(parts::site_id.eq(site))
         .filter(parts::command_id.eq(command))
         .filter(parts::not_before.is_null().or(parts::not_before.le(now)))
         .filter(
-            parts::state.eq("queued").or(parts::state.eq(also)).nullable().or(parts::state
-                .eq("sent")
+            parts::state
+                .eq("queued")
                 .nullable()
-                .and(parts::sends.lt(max_sends).nullable().or(parts::last_sent_at.le(since)))),
+                .or(parts::state.eq("not-now").nullable().and(parts::last_sent_at.le(earlier)))
+                .or(parts::state
+                    .eq("sent")
+                    .nullable()
+                    .and(parts::sends.lt(max_sends).nullable().or(parts::last_sent_at.le(since)))),
         )
 }
 
@@ -260,8 +270,7 @@ mod tests {
             .select(commands::id);
         let plan_of_poll = plan(&mut conn, poll);
         assert!(plan_of_poll.contains("commands USING INDEX commands_pending"), "{plan_of_poll}");
-        let offered =
-            offerable(vec![1], vec![2], 3, "not-now".into(), 4, 5).order(parts::ordinal).select(parts::id);
+        let offered = offerable(vec![1], vec![2], 3, 4, 4, 5).order(parts::ordinal).select(parts::id);
         let plan_of_parts = plan(&mut conn, offered);
         assert!(plan_of_parts.contains("parts USING INDEX parts_ordinal"), "{plan_of_parts}");
         let carried = super::super::carried(vec![1], vec![2]).select(parts::id);
