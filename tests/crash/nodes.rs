@@ -99,7 +99,9 @@ async fn finish(town: &Town, traffic: &Traffic) {
     while count(waiting) > 0 {
         assert!(Instant::now() < until, "{} are never done", count(waiting));
         // An hour passes for what was handed over too often without an answer (Q8).
-        town.sql("UPDATE parts SET last_sent_at = last_sent_at - 3600001 WHERE state = 'sent' AND sends >= 4");
+        town.sql(
+            "UPDATE parts SET last_sent_at = last_sent_at - 3600001 WHERE state = 'sent' AND sends >= 4",
+        );
         traffic.all_served(RECOVERY).await;
     }
     traffic.all_served(RECOVERY).await;

@@ -127,7 +127,10 @@ fn wishes(history: &History, truth: &Truth, found: &mut Vec<String>) {
                         found.push(format!("{name} is {} in the end", row.state));
                     }
                     if row.made != 1 || row.ended != 1 {
-                        found.push(format!("{name} was made {} times and ended {} times", row.made, row.ended));
+                        found.push(format!(
+                            "{name} was made {} times and ended {} times",
+                            row.made, row.ended
+                        ));
                     }
                 }
             }
@@ -177,7 +180,9 @@ fn telling(history: &History, truth: &Truth, found: &mut Vec<String>) {
     }
     let parked = |name: &str| {
         let ids = history.wishes.get(name).map(|wish| &wish.ids);
-        ids.into_iter().flatten().any(|id| truth.commands.get(id).is_some_and(|row| row.sends >= PARKED_AFTER))
+        ids.into_iter()
+            .flatten()
+            .any(|id| truth.commands.get(id).is_some_and(|row| row.sends >= PARKED_AFTER))
     };
     for (device, told) in &heard {
         let mut order: Vec<&str> = Vec::new();
@@ -185,7 +190,10 @@ fn telling(history: &History, truth: &Truth, found: &mut Vec<String>) {
         for (name, was_confirmed) in told {
             match (history.wishes.get(*name), history.jobs.get(*name)) {
                 (Some(wish), _) if wish.device != *device => {
-                    found.push(format!("device {device} was told {name}, which is for device {}", wish.device));
+                    found.push(format!(
+                        "device {device} was told {name}, which is for device {}",
+                        wish.device
+                    ));
                 }
                 (Some(wish), _) if wish.refused => {
                     found.push(format!("device {device} was told {name}, which was refused"));

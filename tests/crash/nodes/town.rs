@@ -128,13 +128,8 @@ impl Town {
             let cells: Vec<&str> = line.split('|').collect();
             let number = |at: usize| cells[at].parse().unwrap_or_default();
             let job = (!cells[2].is_empty()).then(|| cells[2].to_owned());
-            let row = Row {
-                state: cells[1].to_owned(),
-                job,
-                sends: number(3),
-                made: number(4),
-                ended: number(5),
-            };
+            let row =
+                Row { state: cells[1].to_owned(), job, sends: number(3), made: number(4), ended: number(5) };
             truth.commands.insert(cells[0].to_owned(), row);
         }
         truth

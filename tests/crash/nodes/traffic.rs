@@ -166,7 +166,13 @@ impl Traffic {
     }
 
     /// Asks until there is an answer; none when everything stops before.
-    async fn insist(&self, method: Method, path: &str, body: Option<&Value>, key: &str) -> Option<(u16, Value)> {
+    async fn insist(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        key: &str,
+    ) -> Option<(u16, Value)> {
         loop {
             match self.ask(&self.site, method.clone(), path, body, key).await {
                 Heard::Answer(status, said) => return Some((status, said)),
@@ -184,7 +190,8 @@ impl Traffic {
     async fn wishes(&self, chance: &mut Chance) {
         let device = chance.between(0, self.serials.len() as u64) as usize;
         let name = format!("p{device:02}n{:06}", self.next());
-        let wish = Wish { device, invoked: Instant::now(), accepted: None, ids: Default::default(), refused: false };
+        let wish =
+            Wish { device, invoked: Instant::now(), accepted: None, ids: Default::default(), refused: false };
         self.history().wishes.insert(name.clone(), wish);
         if chance.between(0, 8) == 0 {
             tokio::join!(self.wish(device, &name), self.wish(device, &name));
@@ -223,7 +230,9 @@ impl Traffic {
 
     async fn job_named(&self, name: &str) {
         let body = json!({ "devices": *self.serials, "intent": { "type": "rename", "name": name } });
-        let Some((status, said)) = self.insist(Method::POST, "/commands", Some(&body), name).await else { return };
+        let Some((status, said)) = self.insist(Method::POST, "/commands", Some(&body), name).await else {
+            return;
+        };
         let mut history = self.history();
         history.note("jobs");
         match said["id"].as_str() {
@@ -236,7 +245,8 @@ impl Traffic {
 
     async fn invite(&self, platform: &str, number: usize) -> Option<String> {
         let account = format!("person-{number}@example.org");
-        let wish = json!({ "platform": platform, "account": account, "test_only": true, "ownership": "company" });
+        let wish =
+            json!({ "platform": platform, "account": account, "test_only": true, "ownership": "company" });
         let (status, made) = self.insist(Method::POST, "/invitations", Some(&wish), "").await?;
         assert_eq!(status, 201, "{made}");
         Some(made["link"].as_str().unwrap().to_owned())
@@ -261,7 +271,10 @@ impl Traffic {
     /// A key is made, used at both nodes, taken back through one, and tried at both.
     async fn takes_back(&self, through: usize) {
         let wish = json!({ "name": "short", "grants": ["device:read@server"], "expires_in_days": 1 });
-        let Heard::Answer(201, made) = self.ask(&self.site, Method::POST, "/keys", Some(&wish), "").await else { return };
+        let Heard::Answer(201, made) = self.ask(&self.site, Method::POST, "/keys", Some(&wish), "").await
+        else {
+            return;
+        };
         let id = made["id"].as_str().or_else(|| made["key"]["id"].as_str()).unwrap();
         let secret = SecretString::from(made["secret"].as_str().unwrap().to_owned());
         let path = format!("/keys/{id}");
