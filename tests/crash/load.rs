@@ -15,24 +15,32 @@ use tokio::sync::Mutex as Turn;
 /// How long to wait before something that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-enum Device {
+pub enum Device {
     Mac(Box<AppleDevice>),
     Pc(Box<WindowsPc>),
 }
 
 /// A device, and where it enrolls.
-struct Member {
-    number: usize,
-    device: Device,
+pub struct Member {
+    pub number: usize,
+    pub device: Device,
     link: Option<String>,
     /// Its enrollment was answered to the end.
-    settled: bool,
+    pub settled: bool,
     /// Why the last call broke off.
-    why: String,
+    pub why: Why,
+}
+
+/// Why a call broke off.
+#[derive(Debug, Default)]
+pub struct Why {
+    pub text: String,
+    /// The HTTP status, when there was an answer.
+    pub status: Option<u16>,
 }
 
 impl Member {
-    async fn new(number: usize, site: &Site) -> Self {
+    pub async fn new(number: usize, site: &Site) -> Self {
         let http = site.http.clone();
         let device = if number.is_multiple_of(2) {
             let mac = AppleDevice::builder(Family::Mac, http).keys(keys().await).build().unwrap();
@@ -40,17 +48,17 @@ impl Member {
         } else {
             Device::Pc(Box::new(WindowsPc::builder(http).keys(keys().await).build().unwrap()))
         };
-        Self { number, device, link: None, settled: false, why: String::new() }
+        Self { number, device, link: None, settled: false, why: Why::default() }
     }
 
-    fn serial(&self) -> String {
+    pub fn serial(&self) -> String {
         match &self.device {
             Device::Mac(mac) => mac.serial().to_owned(),
             Device::Pc(pc) => pc.serial(),
         }
     }
 
-    async fn enroll(&mut self, link: &str) -> bellwether_sim::Result<()> {
+    pub async fn enroll(&mut self, link: &str) -> bellwether_sim::Result<()> {
         match &mut self.device {
             Device::Mac(mac) if mac.is_enrolled() => {
                 // It has its profile and its identity; the answer to what it said last got lost.
@@ -68,7 +76,7 @@ impl Member {
 
     /// One call home: the names that it was told, how many of them were confirmed for sure, and whether the call was
     /// answered to its end.
-    async fn call(&mut self) -> (Vec<String>, usize, bool) {
+    pub async fn call(&mut self) -> (Vec<String>, usize, bool) {
         match &mut self.device {
             Device::Mac(mac) => {
                 let before = mac.told().len();
@@ -93,15 +101,13 @@ impl Member {
     }
 }
 
-/// Keeps the words of an error.
-trait Noted {
-    fn noted<T>(&mut self, outcome: bellwether_sim::Result<T>) -> bool;
-}
-
-impl Noted for String {
+impl Why {
+    /// Keeps the words of an error; whether there is none.
     fn noted<T>(&mut self, outcome: bellwether_sim::Result<T>) -> bool {
-        *self = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        outcome.is_ok()
+        let error = outcome.err();
+        self.text = error.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.status = error.as_ref().and_then(bellwether_sim::Error::status);
+        error.is_none()
     }
 }
 
@@ -437,7 +443,7 @@ impl Scene {
                     Instant::now() < until,
                     "device {} is not served any more: {}",
                     member.number,
-                    member.why
+                    member.why.text
                 );
                 tokio::time::sleep(PAUSE).await;
             }

@@ -4,9 +4,12 @@
 //! ```text
 //! cargo test -p e2e --test crash -- kill --rounds 50
 //! cargo test -p e2e --test crash -- power --rounds 50
+//! cargo test -p e2e --test crash -- nodes --rounds 12
+//! cargo test -p e2e --test crash -- nodes --rounds 100 --long
 //! ```
 //!
-//! Without a word both run for a few rounds. `--seed N` repeats a run's chances, as far as time allows. PostgreSQL is
+//! `nodes` is two servers on one PostgreSQL, and everything between them breaks. Without a word all run for a few rounds.
+//! `--seed N` repeats a run's chances, as far as time allows. PostgreSQL is
 //! killed too where `BELLWETHER_TEST_POSTGRES_URL` names a cluster of `tests/postgres-up`.
 
 #![expect(
@@ -25,8 +28,12 @@ mod harness;
 mod kill;
 mod ledger;
 mod load;
+mod nodes;
 mod power;
 mod victim;
+#[expect(dead_code, reason = "the end-to-end tests use the rest")]
+#[path = "../e2e/wire.rs"]
+mod wire;
 
 use std::process::ExitCode;
 
@@ -45,7 +52,7 @@ fn main() -> ExitCode {
     let rounds = after("--rounds").and_then(|rounds| u32::try_from(rounds).ok()).unwrap_or(FEW);
     let seed = after("--seed").unwrap_or_else(chance::seed);
     let only = |name: &str| words.iter().any(|word| word == name);
-    let all = !only("kill") && !only("power");
+    let all = !only("kill") && !only("power") && !only("nodes");
     println!("seed {seed}");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     if all || only("kill") {
@@ -53,6 +60,10 @@ fn main() -> ExitCode {
     }
     if all || only("power") {
         runtime.block_on(power::run(rounds, seed));
+    }
+    if all || only("nodes") {
+        let size = if only("--long") { nodes::LONG } else { nodes::SHORT };
+        runtime.block_on(nodes::run(rounds, seed, size));
     }
     ExitCode::SUCCESS
 }

@@ -1,13 +1,24 @@
 //! The server as a process that dies and comes back on the same data and ports.
 
-use crate::harness::{Database, PATIENCE, Site, program};
+use crate::harness::{Database, PATIENCE, Site, program, root};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// Compiles a library of this folder to be preloaded; none without a C compiler.
+pub fn preload(source: &str, folder: &Path) -> Option<PathBuf> {
+    let library = folder.join(source).with_extension("so");
+    let mut command = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    command.args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(&library);
+    command.arg(root().join("tests/crash").join(source));
+    let status = command.args(["-ldl", "-lpthread"]).status().ok()?;
+    assert!(status.success(), "{source} compiles");
+    Some(library)
+}
 
 pub struct Victim {
     pub folder: TempDir,
@@ -23,24 +34,43 @@ impl Victim {
     /// Starts a server with an empty database and sets it up.
     pub async fn start(postgres: bool, env: Vec<(String, String)>) -> (Self, Site) {
         let database = if postgres { Database::fresh() } else { None };
-        let folder = tempfile::tempdir().unwrap();
-        let mut victim = Self { folder, database, ports: [0, 0], env, child: None, log: Arc::default() };
+        let mut victim = Self::new(database, env);
         let serving = victim.spawn();
         let text = |name: &str| serving[name].as_str().unwrap().to_owned();
-        let (public, device) = (text("public_url"), text("device_url"));
-        let port = |url: &str| url.rsplit(':').next().unwrap().parse().unwrap();
-        victim.ports = [port(&public), port(&device)];
-        let ca = std::fs::read_to_string(victim.data().join("tls-ca.pem")).unwrap();
+        let site = victim.set_up(&text("public_url"), &text("device_url")).await;
+        (victim, site)
+    }
+
+    /// One that was never started.
+    pub fn new(database: Option<Database>, env: Vec<(String, String)>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, database, ports: [0, 0], env, child: None, log: Arc::default() }
+    }
+
+    /// Spends the token of a first start, at these addresses.
+    pub async fn set_up(&self, public: &str, device: &str) -> Site {
+        let ca = std::fs::read_to_string(self.data().join("tls-ca.pem")).unwrap();
         let until = Instant::now() + PATIENCE;
         let token = loop {
-            match std::fs::read_to_string(victim.data().join("setup-token")) {
+            match std::fs::read_to_string(self.data().join("setup-token")) {
                 Ok(token) => break token,
                 Err(error) => assert!(Instant::now() < until, "{error}"),
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        let site = Site::set_up(&public, &device, &ca, token.trim()).await;
-        (victim, site)
+        Site::set_up(public, device, &ca, token.trim()).await
+    }
+
+    /// The ports of the two listeners.
+    pub fn ports(&self) -> [u16; 2] {
+        self.ports
+    }
+
+    /// Sends a signal to the process that runs.
+    pub fn signal(&self, name: &str) {
+        let child = self.child.as_ref().unwrap();
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+        assert!(sent.unwrap().success(), "{name} could not be sent");
     }
 
     pub fn data(&self) -> PathBuf {
@@ -81,7 +111,10 @@ impl Victim {
         loop {
             let line = self.log().lines().find(|line| line.contains("bellwether serves")).map(str::to_owned);
             if let Some(line) = line {
-                return serde_json::from_str(&line).unwrap();
+                let serving: Value = serde_json::from_str(&line).unwrap();
+                let port = |name: &str| serving[name].as_str()?.rsplit(':').next()?.parse().ok();
+                self.ports = [port("public").unwrap(), port("device").unwrap()];
+                return serving;
             }
             let alive = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none());
             assert!(alive && Instant::now() < until, "the server does not come back: {}", self.log());

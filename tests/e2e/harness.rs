@@ -319,6 +319,20 @@ impl Database {
         self.url_as(&format!("{ROLE}:{ROLE}"))
     }
 
+    /// As the plain role, over another port of this machine.
+    pub fn url_over(&self, port: u16) -> String {
+        let url = self.url();
+        let (head, name) = url.rsplit_once('/').unwrap();
+        format!("{}@127.0.0.1:{port}/{name}", head.rsplit_once('@').unwrap().0)
+    }
+
+    /// Where PostgreSQL listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        let url = self.url();
+        let host = url.rsplit_once('@').unwrap().1.split('/').next().unwrap();
+        std::net::ToSocketAddrs::to_socket_addrs(host).unwrap().next().unwrap()
+    }
+
     /// As the cluster's administrator, for whom row-level security does not hold.
     pub fn admin_url(&self) -> String {
         let rest = self.admin.split_once("://").unwrap().1;

@@ -11,8 +11,13 @@ mod harness;
 #[cfg(test)]
 mod judges;
 #[cfg(test)]
+mod nodes;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod road;
 #[cfg(test)]
 mod windows;
+#[cfg(test)]
+#[expect(dead_code, reason = "the crash tests use the rest")]
+mod wire;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 impl Site {
     /// An invitation for a PC; its link.
-    async fn invite_pc(&self, account: &str) -> String {
+    pub(crate) async fn invite_pc(&self, account: &str) -> String {
         let wish = json!({ "platform": "windows", "account": account, "ownership": "company" });
         self.post("/invitations", wish).await.good()["link"].as_str().unwrap().to_owned()
     }
@@ -21,12 +21,12 @@ impl Site {
         format!("{}/EnrollmentServer/Discovery.svc", self.url)
     }
 
-    async fn pc_builder(&self) -> PcBuilder {
+    pub(crate) async fn pc_builder(&self) -> PcBuilder {
         WindowsPc::builder(self.http.clone()).keys(keys().await)
     }
 
     /// A PC that has enrolled and held its first session.
-    async fn enrolled_pc(&self) -> WindowsPc {
+    pub(crate) async fn enrolled_pc(&self) -> WindowsPc {
         let mut pc = self.pc_builder().await.build().unwrap();
         pc.enroll_by_link(&self.invite_pc("ann@example.org").await).await.unwrap();
         pc.session().await.unwrap();
@@ -37,7 +37,7 @@ impl Site {
         self.get(&format!("/devices/{}", pc.serial())).await
     }
 
-    async fn tell(&self, pc: &WindowsPc, intent: Value) -> String {
+    pub(crate) async fn tell(&self, pc: &WindowsPc, intent: Value) -> String {
         let path = format!("/devices/{}/commands", pc.serial());
         self.post(&path, json!({ "intent": intent })).await.good()["id"].as_str().unwrap().to_owned()
     }

@@ -256,14 +256,24 @@ impl Engine {
             created_at: now,
             retired_at: None,
         };
-        self.store
-            .write(Scope::System, move |tx| tx.authority_insert(site, &row).map_err(Error::from))
+        // Nodes may start together: the first one's CA is everybody's.
+        let first = self
+            .store
+            .write(Scope::Site(site), move |tx| {
+                if tx.authorities()?.iter().any(|a| a.retired_at.is_none()) {
+                    return Ok::<_, Error>(false);
+                }
+                tx.authority_insert(site, &row)?;
+                Ok(true)
+            })
             .await?;
-        let loaded = LoadedAuthority::new(site, id, ca);
-        self.authorities
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .insert(id, Arc::new(loaded));
+        if first {
+            let loaded = LoadedAuthority::new(site, id, ca);
+            self.authorities
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .insert(id, Arc::new(loaded));
+        }
         Ok(())
     }
 

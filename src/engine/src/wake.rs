@@ -72,6 +72,10 @@ impl Engine {
         if !leased {
             return Ok(0);
         }
+        // What was due before the lease was ours may have been another node's, and be done.
+        let now = self.now();
+        let due =
+            self.store.read(Scope::System, move |tx| tx.wakes_due(now, BATCH).map_err(Error::from)).await?;
         let mut identities: HashMap<(SiteId, String), Option<Arc<PushIdentity>>> = HashMap::new();
         let mut running: JoinSet<(DueWake, WakeOutcome)> = JoinSet::new();
         let count = due.len();

@@ -11,15 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Seconds to connect; seconds until an idle connection is asked, between questions, and how many; milliseconds until
-/// bytes must have arrived.
-const LIMITS: [(&str, &str); 5] = [
-    ("connect_timeout", "10"),
-    ("keepalives_idle", "10"),
-    ("keepalives_interval", "5"),
-    ("keepalives_count", "3"),
-    ("tcp_user_timeout", "20000"),
-];
 /// How long a caller waits for PostgreSQL.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -59,26 +50,6 @@ impl PostgresUrl {
 
     pub(crate) fn expose(&self) -> &str {
         &self.0
-    }
-
-    /// The same with libpq's limits for a network that swallows packets, where the administrator gave none.
-    pub(crate) fn with_timeouts(&self) -> Self {
-        let mut url = self.0.clone();
-        let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-        for (name, value) in LIMITS {
-            if url.contains(name) {
-                continue;
-            }
-            let (before, between) = match (is_url, url.contains('?')) {
-                (false, _) => (" ", "="),
-                (true, false) => ("?", "="),
-                (true, true) => ("&", "="),
-            };
-            for piece in [before, name, between, value] {
-                url.push_str(piece);
-            }
-        }
-        Self(url)
     }
 }
 

@@ -69,7 +69,12 @@ fn bytes(content_type: &str, body: Vec<u8>) -> HttpResponse {
 }
 
 fn empty(status: u16) -> HttpResponse {
-    HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)).finish()
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.insert_header((header::RETRY_AFTER, "30"));
+    }
+    response.finish()
 }
 
 fn status(error: &Error) -> u16 {

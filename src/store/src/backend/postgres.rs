@@ -25,6 +25,16 @@ diesel::define_sql_function!(fn clock_timestamp() -> Timestamptz);
 const MIGRATION_LOCK: i64 = 0x6265_6c6c_7765_7468;
 /// 2000-01-01, PostgreSQL's epoch, in milliseconds since 1970.
 const PG_EPOCH: i64 = 946_684_800_000;
+/// How libpq notices a road that fell silent: seconds to connect, milliseconds until sent bytes are confirmed, and
+/// seconds of silence after which it asks. Without them a node whose packets are dropped waits for a quarter of an hour.
+const LIMITS: [(&str, &str); 5] = [
+    ("connect_timeout", "5"),
+    ("tcp_user_timeout", "10000"),
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "3"),
+    ("keepalives_count", "3"),
+];
+
 /// An open PostgreSQL store.
 pub(crate) struct Postgres {
     /// For reading.
@@ -39,7 +49,7 @@ impl Postgres {
         max_connections: u32,
         allow_rls_bypass: bool,
     ) -> Result<Self, StoreError> {
-        let manager = Manager { url: url.with_timeouts() };
+        let manager = Manager { url };
         let mut first = manager.connect_pg()?;
         // Before anything is made: tables of a superuser would be closed to the plain role that comes after it.
         let superuser: String = diesel::select(current_setting("is_superuser")).get_result(&mut first)?;
@@ -189,10 +199,12 @@ pub(crate) struct Manager {
 
 impl Manager {
     fn connect_pg(&self) -> Result<PgConnection, StoreError> {
-        let mut pg = PgConnection::establish(self.url.expose())
+        let mut pg = PgConnection::establish(&with_limits(self.url.expose()))
             .map_err(|why| StoreError::Unavailable(format!("PostgreSQL: {why}")))?;
+        // A transaction does nothing but queries: one that waits for this node for so long belongs to a node that was
+        // stopped or cut off, and holds rows that others want.
         pg.batch_execute(
-            "SET client_min_messages = warning; SET idle_in_transaction_session_timeout = 30000",
+            "SET client_min_messages = warning; SET idle_in_transaction_session_timeout = 10000",
         )?;
         Ok(pg)
     }
@@ -201,6 +213,27 @@ impl Manager {
         let conn = Conn::Postgres(self.connect_pg()?);
         Ok(Pooled { conn, broken: false, scope: None, within: Scope::System })
     }
+}
+
+/// The URL, with limits where it sets none itself.
+fn with_limits(url: &str) -> String {
+    let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let mut limited = url.to_owned();
+    for (key, value) in LIMITS {
+        if !url.contains(key) {
+            limited.push_str(if !is_url {
+                " "
+            } else if limited.contains('?') {
+                "&"
+            } else {
+                "?"
+            });
+            limited.push_str(key);
+            limited.push('=');
+            limited.push_str(value);
+        }
+    }
+    limited
 }
 
 impl r2d2::ManageConnection for Manager {

@@ -54,8 +54,7 @@ impl Tx<'_> {
             let known: Option<(i64, i32)> =
                 target().select((rates::window_start, rates::count)).get_result(conn).optional()?;
             match known {
-                // A window that begins in the future was opened before the clock was set back: it is over too.
-                Some((start, count)) if start <= now.0 && now.0 < start.saturating_add(window_ms) => {
+                Some((start, count)) if is_open(start, now, window_ms) => {
                     let count = count.saturating_add(1);
                     diesel::update(target()).set(rates::count.eq(count)).run(conn)?;
                     Ok(count)
@@ -85,7 +84,7 @@ impl Tx<'_> {
                 .get_result(conn)
                 .optional()?;
             Ok(match known {
-                Some((start, count)) if start <= now.0 && now.0 < start.saturating_add(window_ms) => count,
+                Some((start, count)) if is_open(start, now, window_ms) => count,
                 _ => 0,
             })
         })
@@ -147,6 +146,13 @@ impl Tx<'_> {
             Ok(())
         })
     }
+}
+
+/// Whether a counter's window runs. One that begins in the future was opened by a node whose clock is ahead of ours, and
+/// counts: else whoever asks two nodes by turns would begin anew each time. One that begins further ahead than it lasts
+/// was opened before the clock was set back, and is over.
+fn is_open(start: i64, now: Timestamp, window_ms: i64) -> bool {
+    now.0.saturating_sub(start).saturating_abs() < window_ms
 }
 
 fn stored_answer(conn: &mut Conn, key_hash: &[u8]) -> Result<Option<Idempotent>, StoreError> {

@@ -125,7 +125,7 @@ impl Tx<'_> {
         })
     }
 
-    /// System. A device CA for a site. Its id is unique over the server: it stands in URLs.
+    /// System, or the same site. A device CA. Its id is unique over the server: it stands in URLs.
     pub fn authority_insert(&mut self, site: SiteId, authority: &Authority) -> Result<(), StoreError> {
         self.in_named_site("authority_insert", site, |conn, site| {
             diesel::insert_into(authorities::table).values(AuthorityRow::of(site, authority)).run(conn)?;

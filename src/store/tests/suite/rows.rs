@@ -336,6 +336,11 @@ on_every_backend! {
         let bump = |ms| bed.system(move |tx| tx.rate_bump("code:1.2.3.4", at(ms), 1_000));
         assert_eq!((bump(0), bump(999), bump(1_000), bump(1_001)), (1, 2, 1, 2));
         assert_eq!(bump(-50_000), 1, "a clock that was set back opens a new window");
+        // Two nodes by turns, one of which is 400 ms behind: together they count as one.
+        let turns: Vec<i32> = (0..8).map(|turn| bump(100_000 + turn * 60 - (turn % 2) * 400)).collect();
+        assert_eq!(turns, [1, 2, 3, 4, 5, 6, 7, 8], "who asks two nodes by turns begins anew");
+        let seen = |ms| bed.system(move |tx| tx.rate_count("code:1.2.3.4", at(ms), 1_000));
+        assert_eq!((seen(99_600), seen(100_500), seen(101_000)), (8, 8, 0));
         let lease = |who: &'static str, ttl, ms| bed.system(move |tx| tx.lease_acquire("sealer", who, ttl, at(ms)));
         assert!(lease("one", 60_000, 0));
         assert!(!lease("two", 60_000, 1));
