@@ -61,6 +61,8 @@ pub struct Site {
     pub ca_pem: String,
     pub http: Http,
     pub key: SecretString,
+    /// Calls name this site; without it they are for the default site.
+    pub site_id: Option<String>,
 }
 
 impl Site {
@@ -73,6 +75,7 @@ impl Site {
             ca_pem: ca_pem.to_owned(),
             http,
             key: SecretString::default(),
+            site_id: None,
         };
         let made = site
             .call(Method::POST, "/setup", Some(json!({ "token": token, "name": "e2e" })), &[])
@@ -90,7 +93,7 @@ impl Site {
         body: Option<Value>,
         headers: &[(&str, &str)],
     ) -> Answer {
-        let mut request = self.http.request(method, &format!("{}/api/v1{path}", self.url));
+        let mut request = self.http.request(method, &self.api(path));
         if !self.key.expose_secret().is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.key.expose_secret()));
         }
@@ -103,6 +106,14 @@ impl Site {
         let reply = self.http.send("API", request).await.unwrap();
         let json = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
         Answer { status: reply.status, json, headers: reply.headers }
+    }
+
+    /// The URL of a path of the API, in this site.
+    pub fn api(&self, path: &str) -> String {
+        let site = self.site_id.as_ref().map_or_else(String::new, |site| {
+            format!("{}site={site}", if path.contains('?') { '&' } else { '?' })
+        });
+        format!("{}/api/v1{path}{site}", self.url)
     }
 
     pub async fn get(&self, path: &str) -> Value {
@@ -243,6 +254,11 @@ impl House {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The use cases, for what has no route.
+    pub fn engine(&self) -> &bellwether_engine::Engine {
+        &self.server.as_ref().expect("it runs").engine
     }
 
     /// Stops the server; the data stays.

@@ -11,8 +11,14 @@ mod harness;
 #[cfg(test)]
 mod judges;
 #[cfg(test)]
+mod needles;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod road;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod walls;
 #[cfg(test)]
 mod windows;
