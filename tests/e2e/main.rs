@@ -19,6 +19,8 @@ mod road;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod walls;
 #[cfg(test)]
 mod windows;

@@ -31,6 +31,23 @@ impl Needles {
         self.names.len()
     }
 
+    /// The thing under a name, the first of several.
+    pub fn thing(&self, name: &str) -> Option<&[u8]> {
+        let mut things = self.known.iter().filter(|(_, index)| self.names[**index] == name);
+        things.next().map(|(thing, _)| thing.as_slice())
+    }
+
+    /// Everything but what has such a name.
+    pub fn without(&self, start: &str) -> Self {
+        let mut rest = Self::new();
+        for (thing, index) in &self.known {
+            if !self.names[*index].starts_with(start) {
+                rest.add(&self.names[*index], thing);
+            }
+        }
+        rest
+    }
+
     /// Adds a thing in all spellings. The same thing under another name stays under its first one.
     pub fn add(&mut self, name: &str, thing: &[u8]) {
         assert!(thing.len() >= SHORTEST, "{name} is too short to be looked for");

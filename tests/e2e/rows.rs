@@ -1,6 +1,6 @@
 //! Everything that a server has stored, row by row, read behind its back.
 
-use crate::harness::{House, psql, root};
+use crate::harness::{Database, House, psql, root};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,9 +11,14 @@ pub type Tables = BTreeMap<String, Vec<Value>>;
 
 /// Every row of every table, at one moment.
 pub fn all(house: &House) -> Tables {
-    match &house.database {
+    stored(house.database.as_ref(), &house.config.data_dir)
+}
+
+/// The same of a server that is known by its database and its data folder.
+pub fn stored(database: Option<&Database>, data_dir: &Path) -> Tables {
+    match database {
         Some(database) => of_postgres(&database.admin_url()),
-        None => of_sqlite(&house.config.data_dir.join("bellwether.db")),
+        None => of_sqlite(&data_dir.join("bellwether.db")),
     }
 }
 

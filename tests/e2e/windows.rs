@@ -1,7 +1,7 @@
 //! PCs over real TLS: the whole road, seen from the HTTP API, by the simulator and by a PC that is not ours.
 
 mod attacks;
-mod entra;
+pub mod entra;
 mod judge_pc;
 mod road;
 pub mod uploads;

@@ -156,7 +156,7 @@ pub(crate) struct Manager {
 impl Manager {
     fn connect_pg(&self) -> Result<PgConnection, StoreError> {
         let mut pg = PgConnection::establish(self.url.expose())
-            .map_err(|why| StoreError::Unavailable(format!("PostgreSQL: {why}")))?;
+            .map_err(|why| StoreError::Unavailable(self.url.hide(&format!("PostgreSQL: {why}"))))?;
         pg.batch_execute(
             "SET client_min_messages = warning; SET idle_in_transaction_session_timeout = 30000",
         )?;
