@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Shorter things turn up by chance.
 pub const SHORTEST: usize = 8;
 const BUCKETS: usize = 1 << 16;
+/// Larger things are files of a database, which wraps nothing.
+const UNWRAPPED: usize = 4 << 20;
 
 /// What is looked for, each thing under a name.
 pub struct Needles {
@@ -67,8 +69,17 @@ impl Needles {
         }
     }
 
-    /// What of it stands in these bytes.
+    /// What of it stands in these bytes, also when they are wrapped into lines, as property lists do with base64.
     pub fn find(&self, hay: &[u8]) -> BTreeSet<Found> {
+        let mut found = self.find_as_it_is(hay);
+        if hay.len() < UNWRAPPED && hay.contains(&b'\n') {
+            let unwrapped: Vec<u8> = hay.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+            found.extend(self.find_as_it_is(&unwrapped));
+        }
+        found
+    }
+
+    fn find_as_it_is(&self, hay: &[u8]) -> BTreeSet<Found> {
         let mut found = BTreeSet::new();
         for at in 0..hay.len().saturating_sub(SHORTEST - 1) {
             let here = &self.buckets[bucket(&hay[at..])];
@@ -139,6 +150,7 @@ fn a_secret_is_found_in_every_spelling() {
         url::form_urlencoded::byte_serialize(secret).collect::<String>().into_bytes(),
         format!("{secret:?}").into_bytes(),
         serde_json::to_vec(text).unwrap(),
+        STANDARD_NO_PAD.encode(secret).replace("L", "L\n\t").into_bytes(),
     ];
     for before in 0..4 {
         let larger = [&vec![b'x'; before][..], secret, b"and more"].concat();
