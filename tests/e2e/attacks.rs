@@ -5,6 +5,7 @@ mod edge;
 pub(crate) mod floods;
 mod identity;
 mod messages;
+mod stored;
 
 use crate::harness::{House, psql, root};
 use bellwether_sim::{AppleDevice, Identity, Reply};

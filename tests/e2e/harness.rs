@@ -515,7 +515,10 @@ impl Process {
         loop {
             let line = self.log().lines().find(|line| line.contains("bellwether serves")).map(str::to_owned);
             if let Some(line) = line {
-                return serde_json::from_str(&line).unwrap();
+                // As text: `name=value`, with a blank between two of them.
+                let fields = || line.split(' ').filter_map(|field| field.split_once('='));
+                let text = || fields().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+                return serde_json::from_str(&line).unwrap_or_else(|_| text());
             }
             assert!(self.is_alive() && Instant::now() < until, "{}", self.log());
             std::thread::sleep(Duration::from_millis(20));

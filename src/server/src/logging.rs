@@ -33,7 +33,7 @@ pub fn start(config: &Config) -> Result<(), ConfigError> {
     let done = if as_json {
         registry.with(json(io::stdout)).try_init()
     } else {
-        registry.with(text(io::stdout)).try_init()
+        registry.with(text(io::stdout, io::stdout().is_terminal())).try_init()
     };
     if done.is_err() {
         tracing::debug!("logging was started before");
@@ -51,13 +51,17 @@ where
     layer.with_writer(Escapes(to))
 }
 
-/// Text for people.
-fn text<S, W>(to: W) -> impl Layer<S>
+/// Text for people; with colours on a terminal.
+fn text<S, W>(to: W, colours: bool) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    fmt::layer().with_target(false).fmt_fields(debug_fn(field).delimited(" ")).with_writer(to)
+    fmt::layer()
+        .with_ansi(colours)
+        .with_target(false)
+        .fmt_fields(debug_fn(field).delimited(" "))
+        .with_writer(to)
 }
 
 fn field(to: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
@@ -191,7 +195,7 @@ mod tests {
 
     #[test]
     fn at_41_one_event_is_one_line_in_text() {
-        let text = written(|kept| Box::new(text(move || kept.clone())));
+        let text = written(|kept| Box::new(text(move || kept.clone(), false)));
         let lines: Vec<&str> = text.split('\n').collect();
         assert_eq!((lines.len(), lines.last()), (HOSTILE.len() + 1, Some(&"")), "{text:?}");
         for line in lines.iter().filter(|line| !line.is_empty()) {
