@@ -98,21 +98,22 @@ async fn at_41_nobody_writes_a_line_of_the_log() {
         let process = Process::start(&[&format!("log.format={format}"), "log.level=trace"]).await;
         let site = process.site();
         let hostile = "x\r\n2026-11-25T00:00:00.000000Z  INFO forged \u{1b}[2J\u{9b}31m\u{2028}forged\u{85}\",\"forged\":\"";
-        let mut mac = bellwether_sim::AppleDevice::builder(Family::Mac, site.http.clone())
-            .name(hostile)
-            .build()
-            .unwrap();
+        // XML carries no control characters; these it does.
+        let name = "x\u{2028}forged\u{2029}\",\"forged\":\"";
+        let mut mac =
+            bellwether_sim::AppleDevice::builder(Family::Mac, site.http.clone()).name(name).build().unwrap();
         mac.enroll(&site.invite_for("ann@example.org").await).await.unwrap();
         mac.poll().await.unwrap();
-        let mut pc = site.pc_builder().await.name(hostile).build().unwrap();
+        let mut pc = site.pc_builder().await.name(name).build().unwrap();
         let _ = pc.enroll(&site.discovery(), hostile, "nonsense").await;
+        assert!(pc.enroll(&site.discovery(), name, "nonsense").await.is_err());
         pc.enroll_by_link(&site.invite_pc("ann@example.org").await).await.unwrap();
         let mut session = pc.open_session().unwrap();
         if let Some(message) = session.message_mut() {
             message.commands.push(bellwether_windows::syncml::Command::Status(
                 bellwether_windows::syncml::Status {
                     cmd_id: "99".into(),
-                    cmd_ref: hostile.replace(['\u{1b}', '\u{9b}', '\u{85}'], ""),
+                    cmd_ref: name.into(),
                     cmd: "Exec".into(),
                     code: 200,
                     ..Default::default()
@@ -289,7 +290,11 @@ fn looks_like_a_key(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "+/=-_".contains(c);
     let changes = text.as_bytes().windows(2).filter(|pair| kind(pair[0]) != kind(pair[1])).count();
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    text.len() >= 32 && text.chars().all(plain) && changes * 4 > text.len() && digits > 4
+    text.len() >= 32
+        && text.chars().all(plain)
+        && changes * 4 > text.len()
+        && digits > 4
+        && text.matches('-').count() < 4
 }
 
 fn kind(byte: u8) -> u8 {
