@@ -121,7 +121,7 @@ fn spellings(thing: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         all.push(("UTF-16", text.encode_utf16().flat_map(u16::to_be_bytes).collect()));
         all.push(("percent", url::form_urlencoded::byte_serialize(thing).collect::<String>().into_bytes()));
         let json = serde_json::to_string(text).unwrap();
-        all.push(("JSON", json[1..json.len() - 1].as_bytes().to_vec()));
+        all.push(("JSON", json.as_bytes()[1..json.len() - 1].to_vec()));
         all.push(("lower case", text.to_lowercase().into_bytes()));
         all.push(("upper case", text.to_uppercase().into_bytes()));
     }

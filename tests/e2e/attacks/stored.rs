@@ -274,6 +274,10 @@ fn keys_in(bytes: &[u8]) -> Vec<usize> {
     let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=\r\n\\".contains(byte);
     let mut found = Vec::new();
     for at in 0..bytes.len() {
+        // Most bytes begin none of them.
+        if !matches!(bytes[at], b'P' | 2) {
+            continue;
+        }
         let here = &bytes[at..];
         let pem = here.starts_with(b"PRIVATE KEY-----")
             && here.len() > 80
