@@ -231,3 +231,53 @@ fn protocol_crates_read_no_clock_and_open_no_socket() {
         }
     }
 }
+
+/// AT-43: of audit, checkpoints and events nothing is deleted by any code of ours, and what is updated is the position
+/// that the sealer gives once.
+#[test]
+fn at_43_no_code_takes_from_the_audit() {
+    let (mut deletes, mut updates) = (0, BTreeSet::new());
+    for (path, text) in sources().into_iter().filter(|(path, _)| path.starts_with("src/store/src/")) {
+        for (call, is_delete) in [("diesel::delete(", true), ("diesel::update(", false)] {
+            for (at, _) in text.match_indices(call) {
+                // What the statement is about stands in it, or in the `let` right before it.
+                let before = text[..at].rfind("fn ").unwrap_or(0);
+                let after = at + text[at..].find(';').unwrap_or(0);
+                let about = ["audit::", "audit_checkpoints::", "events::"].iter().any(|table| {
+                    text[before..after].match_indices(table).any(|(found, _)| {
+                        // `api_events::` and the like are other tables.
+                        !text[..before + found].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                    })
+                });
+                deletes += usize::from(is_delete);
+                if about {
+                    let function = text[before + 3..].split(['(', '<']).next().unwrap().to_owned();
+                    assert!(!is_delete, "{path}: {function} deletes from the audit");
+                    updates.insert(function);
+                }
+            }
+        }
+    }
+    assert!(deletes > 10, "{deletes}");
+    assert_eq!(updates, BTreeSet::from(["audit_seal".to_owned(), "event_seal".to_owned()]));
+    // Neither does the database by itself, when something else goes.
+    for dialect in ["sqlite", "postgres"] {
+        let mut files = Vec::new();
+        walk(&root().join("migrations").join(dialect), &mut files);
+        for file in files.iter().filter(|file| file.ends_with("up.sql")) {
+            let text = std::fs::read_to_string(file).unwrap();
+            for statement in text.split(';') {
+                let statement = statement.to_lowercase();
+                let about =
+                    ["table audit", "table events", "from audit", "from events", "on audit", "on events"];
+                let takes = ["cascade", "delete from", "drop ", "create trigger"];
+                assert!(
+                    !(about.iter().any(|word| statement.contains(word))
+                        && takes.iter().any(|word| statement.contains(word))),
+                    "{}: {statement}",
+                    file.display()
+                );
+            }
+        }
+    }
+}

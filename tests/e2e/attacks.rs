@@ -5,6 +5,7 @@ mod edge;
 pub(crate) mod floods;
 mod identity;
 mod messages;
+mod stored;
 
 use crate::harness::{House, psql, root};
 use bellwether_sim::{AppleDevice, Identity, Reply};
@@ -24,7 +25,7 @@ fn idle(udid: &str) -> Vec<u8> {
 }
 
 /// A property list as XML.
-fn xml(value: &Value) -> Vec<u8> {
+pub fn xml(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     value.to_writer_xml(&mut out).unwrap();
     out
@@ -40,17 +41,17 @@ async fn speak_as(device: &mut AppleDevice, identity: Identity, body: Vec<u8>) -
 }
 
 /// Numbers that look random and are the same in every run.
-struct Noise(u64);
+pub struct Noise(pub u64);
 
 impl Noise {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end.max(1)).unwrap()).unwrap()
     }
 

@@ -61,6 +61,8 @@ pub struct Site {
     pub ca_pem: String,
     pub http: Http,
     pub key: SecretString,
+    /// Calls name this site; without it they are for the default site.
+    pub site_id: Option<String>,
 }
 
 impl Site {
@@ -73,6 +75,7 @@ impl Site {
             ca_pem: ca_pem.to_owned(),
             http,
             key: SecretString::default(),
+            site_id: None,
         };
         let made = site
             .call(Method::POST, "/setup", Some(json!({ "token": token, "name": "e2e" })), &[])
@@ -90,7 +93,7 @@ impl Site {
         body: Option<Value>,
         headers: &[(&str, &str)],
     ) -> Answer {
-        let mut request = self.http.request(method, &format!("{}/api/v1{path}", self.url));
+        let mut request = self.http.request(method, &self.api(path));
         if !self.key.expose_secret().is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.key.expose_secret()));
         }
@@ -103,6 +106,14 @@ impl Site {
         let reply = self.http.send("API", request).await.unwrap();
         let json = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
         Answer { status: reply.status, json, headers: reply.headers }
+    }
+
+    /// The URL of a path of the API, in this site.
+    pub fn api(&self, path: &str) -> String {
+        let site = self.site_id.as_ref().map_or_else(String::new, |site| {
+            format!("{}site={site}", if path.contains('?') { '&' } else { '?' })
+        });
+        format!("{}/api/v1{path}{site}", self.url)
     }
 
     pub async fn get(&self, path: &str) -> Value {
@@ -245,6 +256,11 @@ impl House {
         self.folder.path()
     }
 
+    /// The use cases, for what has no route.
+    pub fn engine(&self) -> &bellwether_engine::Engine {
+        &self.server.as_ref().expect("it runs").engine
+    }
+
     /// Stops the server; the data stays.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
@@ -298,6 +314,8 @@ impl Drop for House {
 pub struct Database {
     admin: String,
     name: String,
+    /// What the role shows; the cluster looks at no password.
+    password: String,
 }
 
 impl Database {
@@ -311,12 +329,20 @@ impl Database {
         );
         psql(&admin, &role);
         psql(&admin, &format!("CREATE DATABASE {name} OWNER {ROLE}"));
-        Some(Self { admin, name })
+        Some(Self { admin, name, password: ROLE.to_owned() })
+    }
+
+    /// The same with another password.
+    pub fn with_password(self, password: &str) -> Self {
+        // Not by a struct's update: a database that was taken apart would be dropped.
+        let mut database = self;
+        password.clone_into(&mut database.password);
+        database
     }
 
     /// As the plain role.
     pub fn url(&self) -> String {
-        self.url_as(&format!("{ROLE}:{ROLE}"))
+        self.url_as(&format!("{ROLE}:{}", self.password))
     }
 
     /// As the plain role, over another port of this machine.
@@ -382,6 +408,16 @@ pub fn program(name: &str) -> Command {
     command
 }
 
+/// Gives a program `key=value`; a secret by the environment, because it takes none as a flag.
+pub fn configure(command: &mut Command, set: &str) {
+    let (key, value) = set.split_once('=').unwrap();
+    if bellwether::config::keys::find(key).is_some_and(|key| key.secret) {
+        command.env(format!("BELLWETHER_{}", key.to_uppercase().replace('.', "__")), value);
+    } else {
+        command.args(["--set", set]);
+    }
+}
+
 /// The folder of the built programs. Builds them when they are missing or older than their sources.
 fn built() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -428,15 +464,22 @@ pub fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
 pub struct Process {
     pub site: Option<Site>,
     pub folder: TempDir,
+    /// What it was given to begin with; spent.
+    pub setup_token: String,
+    pub database: Option<Database>,
     child: Child,
     log: std::sync::Arc<std::sync::Mutex<String>>,
-    _database: Option<Database>,
 }
 
 impl Process {
     /// Starts it with more configuration (`key=value`) and sets it up.
     pub async fn start(sets: &[&str]) -> Self {
-        let mut process = Self::start_bare(sets);
+        Self::start_on(sets, Database::fresh()).await
+    }
+
+    /// The same on this database.
+    pub async fn start_on(sets: &[&str], database: Option<Database>) -> Self {
+        let mut process = Self::start_bare(sets, database);
         let serving = process.serving();
         let text = |name: &str| serving[name].as_str().unwrap().to_owned();
         let data = process.folder.path().join("data");
@@ -449,36 +492,35 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
+        token.trim().clone_into(&mut process.setup_token);
         process.site = Some(Site::set_up(&text("public_url"), &text("device_url"), &ca, token.trim()).await);
         process
     }
 
-    fn start_bare(sets: &[&str]) -> Self {
+    fn start_bare(sets: &[&str], database: Option<Database>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::fresh();
         let mut command = program("bellwether");
         command.arg("serve").arg("--data-dir").arg(folder.path().join("data"));
         for set in
             ["public.listen=127.0.0.1:0", "device.listen=127.0.0.1:0", "log.format=json"].iter().chain(sets)
         {
-            command.args(["--set", set]);
+            configure(&mut command, set);
         }
         if let Some(database) = &database {
             command.env("BELLWETHER_DATABASE", database.url());
         }
-        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let out = child.stdout.take().unwrap();
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-        let into = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let mut log = into.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        Self { site: None, folder, child, log, _database: database }
+        keep_lines(child.stdout.take().unwrap(), log.clone());
+        keep_lines(child.stderr.take().unwrap(), log.clone());
+        Self { site: None, folder, setup_token: String::new(), database, child, log }
+    }
+
+    /// Ends it as an operator does, and waits for that.
+    pub fn stop(&mut self) {
+        let ended = Command::new("kill").arg(self.id().to_string()).status().unwrap();
+        assert!(ended.success() && self.child.wait().unwrap().success(), "{}", self.log());
     }
 
     /// The log line that tells the addresses.
@@ -487,14 +529,17 @@ impl Process {
         loop {
             let line = self.log().lines().find(|line| line.contains("bellwether serves")).map(str::to_owned);
             if let Some(line) = line {
-                return serde_json::from_str(&line).unwrap();
+                // As text: `name=value`, with a blank between two of them.
+                let fields = || line.split(' ').filter_map(|field| field.split_once('='));
+                let text = || fields().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+                return serde_json::from_str(&line).unwrap_or_else(|_| text());
             }
             assert!(self.is_alive() && Instant::now() < until, "{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// What it logged until now.
+    /// What it wrote to standard output and standard error until now.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -515,6 +560,17 @@ impl Process {
     pub fn memory(&self) -> u64 {
         memory_of(self.id())
     }
+}
+
+/// Adds every line to the log, until there are no more.
+fn keep_lines(from: impl std::io::Read + Send + 'static, log: std::sync::Arc<std::sync::Mutex<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            let mut log = log.lock().unwrap();
+            log.push_str(&String::from_utf8_lossy(&line));
+            log.push('\n');
+        }
+    });
 }
 
 impl Drop for Process {

@@ -436,7 +436,7 @@ async fn strongswan_obtains_and_renews_and_scepclient_understands() {
 }
 
 /// A push certificate as Apple's look, self-signed: PEM of certificate and key.
-fn push_certificate(topic: &str) -> (String, String) {
+pub fn push_certificate(topic: &str) -> (String, String) {
     let key = KeyPair::generate_rsa2048().unwrap();
     let pkey =
         openssl::pkey::PKey::private_key_from_pkcs8(key.to_pkcs8_der().unwrap().expose_secret()).unwrap();

@@ -11,11 +11,19 @@ mod harness;
 #[cfg(test)]
 mod judges;
 #[cfg(test)]
+mod needles;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod road;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod walls;
 #[cfg(test)]
 mod windows;
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod push;
 mod reveal;
 mod scep;
 mod setup;
+mod sites;
 mod uploads;
 mod vault;
 mod views;

@@ -240,7 +240,8 @@ impl Engine {
         }
     }
 
-    async fn ensure_device_ca(&self, site: SiteId, now: Timestamp) -> Result<(), Error> {
+    /// Makes the device CA of a site that has none.
+    pub(crate) async fn ensure_device_ca(&self, site: SiteId, now: Timestamp) -> Result<(), Error> {
         let existing = self.store.read(Scope::Site(site), |tx| tx.authorities().map_err(Error::from)).await?;
         if existing.iter().any(|a| a.retired_at.is_none()) {
             return Ok(());

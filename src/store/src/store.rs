@@ -51,6 +51,27 @@ impl PostgresUrl {
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
+
+    /// What libpq says, without what it repeats of the password: when it cannot read a URL it quotes the whole of it,
+    /// or the part that it stumbled over.
+    pub(crate) fn hide(&self, said: &str) -> String {
+        let mut secrets = Vec::new();
+        if let Some((before, _)) = self.0.rsplit_once('@') {
+            secrets.extend(
+                before.split_once("://").and_then(|(_, user)| user.split_once(':')).map(|(_, pw)| pw),
+            );
+        }
+        secrets.extend(self.0.split("password=").skip(1));
+        let hidden = |quoted: &str| {
+            !quoted.is_empty()
+                && secrets.iter().any(|secret| secret.contains(quoted) || quoted.contains(secret))
+        };
+        // Every second piece stood between quotes; a password may have had one itself.
+        let pieces = said.split('"').enumerate();
+        let shown = pieces.map(|(n, piece)| if n % 2 == 1 && hidden(piece) { "…" } else { piece });
+        let text = shown.collect::<Vec<_>>().join("\"");
+        secrets.iter().filter(|secret| secret.len() > 3).fold(text, |text, secret| text.replace(secret, "…"))
+    }
 }
 
 /// Whose rows a transaction sees.
@@ -187,5 +208,45 @@ where
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(why) => Err(StoreError::Unavailable(format!("the server is stopping: {why}")).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_16_the_databases_password_is_in_no_error() {
+        for (url, said, shown) in [
+            (
+                "postgres://mdm:hunter2@[::1/mdm",
+                "no \"]\" in URI: \"postgres://mdm:hunter2@[::1/mdm\"\n",
+                "no \"]\" in URI: \"…\"\n",
+            ),
+            (
+                "postgres://mdm:ab%zz@h/mdm",
+                "invalid percent-encoded token: \"ab%zz\"",
+                "invalid percent-encoded token: \"…\"",
+            ),
+            ("postgres://mdm:hunt%zz@h/mdm", "invalid token: \"%zz\"", "invalid token: \"…\""),
+            (
+                "postgres://h/mdm?password=hunter2&x",
+                "invalid URI query parameter: \"x\"",
+                "invalid URI query parameter: \"…\"",
+            ),
+            (
+                "host=h password=hunter2 x",
+                "missing \"=\" after \"x\" in hunter2 x",
+                "missing \"=\" after \"…\" in …",
+            ),
+            (
+                "postgres://mdm:hunter2@db/mdm",
+                "connection to server at \"db\", port 5432 failed: FATAL: role \"mdm\" does not exist",
+                "connection to server at \"db\", port 5432 failed: FATAL: role \"mdm\" does not exist",
+            ),
+            ("postgres://mdm@db/mdm", "role \"mdm\" does not exist", "role \"mdm\" does not exist"),
+        ] {
+            assert_eq!(PostgresUrl::new(url).hide(said), shown, "{url}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! PCs that join by Entra ID: keys fetched over TLS, the terms of use in Windows' browser window, the certificate.
 
-use crate::harness::House;
+use crate::harness::{House, Site};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bellwether::config::{Config, Sources};
@@ -25,14 +25,14 @@ const APP: &str = "ms-appx-web://Microsoft.AAD.BrokerPlugin/DRS";
 const REQUEST_ID: &str = "0190a5d0-0000-4000-8000-00000000000a";
 
 /// Microsoft: signs tokens, and publishes its key over TLS for as long as the test runs.
-struct Microsoft {
+pub struct Microsoft {
     key: KeyPair,
     port: u16,
     trust: String,
 }
 
 impl Microsoft {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let key = KeyPair::generate_rsa2048().unwrap();
         let keys = json!({ "keys": [public_jwk("one", &key).unwrap()] }).to_string();
         let now = clock::now_ms();
@@ -64,29 +64,33 @@ impl Microsoft {
         Self { key, port, trust: ders_to_pem(&[ca.cert_der()]) }
     }
 
-    /// A server that accepts its tokens, with these terms.
-    async fn house(&self, terms: &str, required: bool) -> House {
-        let files = tempfile::tempdir().unwrap();
-        let path = |name: &str, text: &str| {
-            let path = files.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path.to_str().unwrap().to_owned()
-        };
-        let flags = [
+    /// What a server must be told to believe its tokens. Files go into a folder.
+    pub fn flags(&self, files: &std::path::Path) -> [(&'static str, String); 4] {
+        let trust = files.join("trust.pem");
+        std::fs::write(&trust, &self.trust).unwrap();
+        [
             ("windows.entra.tenants", TENANT.to_owned()),
             ("windows.entra.audiences", AUDIENCE.to_owned()),
             ("windows.entra.keys_url", format!("https://127.0.0.1:{}/{{tenant}}/keys", self.port)),
-            ("windows.entra.trust", path("trust.pem", &self.trust)),
-            ("windows.entra.terms", path("terms.txt", terms)),
-            ("windows.entra.terms_required", required.to_string()),
-        ];
-        let flags = flags.map(|(name, value)| (name.to_owned(), value)).to_vec();
+            ("windows.entra.trust", trust.to_str().unwrap().to_owned()),
+        ]
+    }
+
+    /// A server that accepts its tokens, with these terms.
+    async fn house(&self, terms: &str, required: bool) -> House {
+        let files = tempfile::tempdir().unwrap();
+        let path = files.path().join("terms.txt");
+        std::fs::write(&path, terms).unwrap();
+        let mut flags = self.flags(files.path()).to_vec();
+        flags.push(("windows.entra.terms", path.to_str().unwrap().to_owned()));
+        flags.push(("windows.entra.terms_required", required.to_string()));
+        let flags = flags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let layers = Sources { flags, ..Sources::default() }.load().unwrap();
         let entra = Config::from_layers(&layers).unwrap().entra;
         House::with(move |config| config.entra = entra).await
     }
 
-    fn token(&self, object_id: u8, upn: &str) -> String {
+    pub fn token(&self, object_id: u8, upn: &str) -> String {
         let now = clock::now_ms() / 1000;
         let claims = json!({
             "iss": format!("https://sts.windows.net/{TENANT}/"), "aud": AUDIENCE, "tid": TENANT, "scp": "mdm_delegation",
@@ -128,9 +132,14 @@ fn sent_away(reply: &Reply) -> BTreeMap<String, String> {
     url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
-impl House {
+impl Site {
     /// Asks for a certificate with a token, and what the terms-of-use page gave.
-    async fn join(&self, pc: &mut WindowsPc, token: &str, blob: Option<&str>) -> bellwether_sim::Result<()> {
+    pub async fn join(
+        &self,
+        pc: &mut WindowsPc,
+        token: &str,
+        blob: Option<&str>,
+    ) -> bellwether_sim::Result<()> {
         let url = format!("{}/EnrollmentServer/Enrollment.svc", self.url);
         let credential = Credential::Jwt(token.into());
         let context = blob.map(|blob| ("EnrollmentData".to_owned(), Some(blob.to_owned())));

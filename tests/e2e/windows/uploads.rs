@@ -16,7 +16,7 @@ const RESULTS: &str = "./Device/Vendor/MSFT/DiagnosticLog/DiagnosticArchive/Arch
 
 impl Site {
     /// Tells a PC to collect diagnostics and lets it hear that, and do nothing; the command, and the path it was told.
-    async fn told_where_to(&self, pc: &mut WindowsPc) -> (String, String) {
+    pub async fn told_where_to(&self, pc: &mut WindowsPc) -> (String, String) {
         pc.hold_jobs(true);
         let command = self.tell(pc, json!({ "type": "collect-diagnostics" })).await;
         let told = pc.session().await.unwrap();
@@ -25,7 +25,7 @@ impl Site {
         (command, url.strip_prefix(&self.url).expect("an address of the public listener").to_owned())
     }
 
-    async fn put(&self, path: &str, bytes: &[u8]) -> u16 {
+    pub async fn put(&self, path: &str, bytes: &[u8]) -> u16 {
         let headers = [("x-ms-blob-type", "BlockBlob"), ("content-type", "application/zip")];
         let reply = self.raw(Method::PUT, path, &headers, bytes.to_vec()).await;
         assert!(reply.body.is_empty() && reply.header("content-length") == Some("0"), "{}", reply.text());

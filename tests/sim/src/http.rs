@@ -1,5 +1,6 @@
 //! HTTP as a device does it: one root of trust, no redirects followed, nothing compressed.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bellwether_certs::KeyPair;
@@ -17,6 +18,21 @@ pub struct Http {
     client: reqwest::Client,
     roots: Vec<reqwest::Certificate>,
     fresh: bool,
+    record: Option<Record>,
+}
+
+/// What was said, in the order in which answers came. Clones write into the same one.
+pub type Record = Arc<Mutex<Vec<Exchange>>>;
+
+/// One request and its answer, as bytes that can be searched.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// Method and URL.
+    pub called: String,
+    /// Method, URL, headers and body.
+    pub request: Vec<u8>,
+    /// The answer.
+    pub reply: Reply,
 }
 
 /// What a server answered, read whole.
@@ -41,7 +57,7 @@ impl Http {
         if roots.is_empty() {
             return Err(Error::Usage("the CA file holds no certificate".to_owned()));
         }
-        Self::build(roots, None, false)
+        Self::build(roots, None, false, None)
     }
 
     /// The same trust, but every request makes a new connection: a TLS handshake each.
@@ -49,7 +65,7 @@ impl Http {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn with_new_connections(&self) -> Result<Self> {
-        Self::build(self.roots.clone(), None, true)
+        Self::build(self.roots.clone(), None, true, self.record.clone())
     }
 
     /// The same trust, and a client certificate for servers that ask for one. Connections are not
@@ -61,13 +77,14 @@ impl Http {
         let pem = cert::ders_to_pem(&[cert_der]);
         let identity = reqwest::Identity::from_pkcs8_pem(pem.as_bytes(), key.to_pkcs8_pem()?.expose_secret())
             .map_err(|source| Error::Http { what: "client certificate", source })?;
-        Self::build(self.roots.clone(), Some(identity), self.fresh)
+        Self::build(self.roots.clone(), Some(identity), self.fresh, self.record.clone())
     }
 
     fn build(
         roots: Vec<reqwest::Certificate>,
         identity: Option<reqwest::Identity>,
         fresh: bool,
+        record: Option<Record>,
     ) -> Result<Self> {
         let mut builder = reqwest::Client::builder()
             .tls_certs_only(roots.clone())
@@ -82,7 +99,13 @@ impl Http {
             builder = builder.identity(identity);
         }
         let client = builder.build().map_err(|source| Error::Http { what: "TLS set-up", source })?;
-        Ok(Self { client, roots, fresh })
+        Ok(Self { client, roots, fresh, record })
+    }
+
+    /// The same client; everything that it and its clones say from now on is kept.
+    #[must_use]
+    pub fn recording(&self, record: Record) -> Self {
+        Self { record: Some(record), ..self.clone() }
     }
 
     /// A request to be filled and given to [`Self::send`].
@@ -96,12 +119,35 @@ impl Http {
     /// When there was no answer.
     pub async fn send(&self, what: &'static str, request: reqwest::RequestBuilder) -> Result<Reply> {
         let failed = |source| Error::Http { what, source };
-        let response = request.send().await.map_err(failed)?;
+        let (client, request) = request.build_split();
+        let request = request.map_err(failed)?;
+        let called = self.record.as_ref().map(|record| (record, describe(&request)));
+        let response = client.execute(request).await.map_err(failed)?;
         let status = response.status().as_u16();
         let headers = texts(response.headers());
         let body = response.bytes().await.map_err(failed)?.to_vec();
-        Ok(Reply { status, headers, body })
+        let reply = Reply { status, headers, body };
+        if let Some((record, (called, request))) = called {
+            let exchange = Exchange { called, request, reply: reply.clone() };
+            record.lock().unwrap_or_else(PoisonError::into_inner).push(exchange);
+        }
+        Ok(reply)
     }
+}
+
+/// A request for the record. Bodies that are streamed are not kept.
+fn describe(request: &reqwest::Request) -> (String, Vec<u8>) {
+    let called = [request.method().as_str(), " ", request.url().as_str()].concat();
+    let mut bytes = called.clone().into_bytes();
+    for (name, value) in request.headers() {
+        bytes.extend_from_slice(b"\n");
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+    }
+    bytes.extend_from_slice(b"\n\n");
+    bytes.extend_from_slice(request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default());
+    (called, bytes)
 }
 
 impl Reply {

@@ -51,7 +51,7 @@ pub use bellwether_apple::checkin::{ErrorItem, Status};
 pub use bellwether_certs::cms::Shape;
 pub use error::{Error, Result};
 pub use fleet::{Fleet, FleetOptions};
-pub use http::{Http, Reply};
+pub use http::{Exchange, Http, Record, Reply};
 pub use keys::KeyPool;
 pub use windows::{
     CsrOptions, PcAccount, PcBuilder, PcCertificate, PcHardware, PcInventory, PcPackage, PcSession, PcStep,

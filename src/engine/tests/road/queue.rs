@@ -330,3 +330,38 @@ async fn the_audit_is_whole_while_it_grows() {
     };
     tokio::join!(grows, reads);
 }
+
+/// Retention takes commands, answers and counters. The audit stays: there is nothing that would have to sign for a gap.
+#[tokio::test]
+async fn at_43_ten_years_later_the_audit_is_whole() {
+    let house = house().await;
+    let mut mac = mac("UDID-1");
+    mac.enroll(&house, &house.invite(None).await).await;
+    let device = house.device_id("UDID-1").await;
+    house.send(device, Intent::Restart { notify_user: false }).await.unwrap();
+    mac.drain(&house).await;
+    house.engine.seal_once().await.unwrap();
+    let permit = house.admin.permit::<may::ReadAudit>(house.site()).unwrap();
+    let read = async || {
+        let entries = house.engine.audit(&permit, None, 1000).await.unwrap().items;
+        entries.into_iter().map(|e| (e.position, e.kind, e.target, e.details)).collect::<Vec<_>>()
+    };
+    let before = read().await;
+    assert!(before.len() > 5, "{before:?}");
+    let commands = async || {
+        let permit = house.admin.permit::<may::ReadDevices>(house.site()).unwrap();
+        house.engine.commands(&permit, None, None, None, None, 100).await.unwrap().items.len()
+    };
+    assert!(commands().await > 0);
+    for _ in 0..10 {
+        house.later(365 * DAY);
+        house.engine.housekeep_once().await.unwrap();
+    }
+    assert_eq!(commands().await, 0, "retention did run");
+    house.engine.seal_once().await.unwrap();
+    let after = read().await;
+    let old: Vec<_> = after.iter().filter(|entry| before.contains(entry)).collect();
+    assert_eq!(old.len(), before.len());
+    let report = house.engine.audit_verify(&permit).await.unwrap();
+    assert_eq!(report.broken, None);
+}

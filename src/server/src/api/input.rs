@@ -114,7 +114,19 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     {
         return Err(Problem::invalid(NUL));
     }
-    serde_json::from_slice(bytes).map_err(|e| Problem::invalid(format!("the body does not fit: {e}")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| Problem::invalid(format!("the body does not fit: {}", without_value(&e.to_string()))))
+}
+
+/// What serde says, without the value that did not fit: a password in the wrong field would be repeated. The names of
+/// unknown fields stay.
+fn without_value(said: &str) -> String {
+    const VALUES: [&str; 3] = ["invalid type: ", "invalid value: ", "unknown variant "];
+    let Some(start) = VALUES.iter().find(|start| said.starts_with(**start)) else { return said.to_owned() };
+    // What is expected is ours and stands last.
+    let (value, expected) = said.rsplit_once(", expected ").unwrap_or((said, "something else"));
+    let kind = value.split(['"', '`']).next().unwrap_or(start).trim_end();
+    format!("{kind}, expected {expected}")
 }
 
 /// No name, code or text of ours holds one, and PostgreSQL stores none.
@@ -182,6 +194,34 @@ mod tests {
             let req = actix_web::test::TestRequest::with_uri(&format!("/?{query}")).to_http_request();
             let read = Query::<Any>::from_request(&req, &mut Payload::None).into_inner();
             assert_eq!(read.is_ok(), fits, "{query}");
+        }
+    }
+
+    #[test]
+    fn at_16_a_value_that_does_not_fit_is_not_repeated() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only refusals are looked at")]
+        struct Wish {
+            hidden: bool,
+            count: u8,
+            kind: Kind,
+        }
+        #[derive(Debug, Deserialize)]
+        enum Kind {
+            One,
+        }
+        for (body, said) in [
+            (r#"{"hidden":"hunter2"}"#, "invalid type: string, expected a boolean at line 1"),
+            (r#"{"hidden":"hunter2, expected `x"}"#, "invalid type: string, expected a boolean"),
+            (r#"{"count":483271}"#, "invalid value: integer, expected u8"),
+            (r#"{"kind":"hunter2"}"#, "unknown variant, expected `One`"),
+            (r#"{"hunter3":1}"#, "unknown field `hunter3`, expected one of `hidden`"),
+            (r#""hunter2""#, "invalid type: string, expected struct Wish"),
+        ] {
+            let refused = parse::<Wish>(body.as_bytes()).unwrap_err().to_string();
+            assert!(refused.contains(said), "{body}: {refused}");
+            assert!(!refused.contains("hunter2") && !refused.contains("483271"), "{refused}");
         }
     }
 

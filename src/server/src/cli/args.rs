@@ -1,5 +1,6 @@
 //! The command line as clap reads it.
 
+use super::Failure;
 use super::intents::IntentArgs;
 use bellwether_model::{CommandState, EnrollmentState, Ownership, PackageKind, Platform};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -467,21 +468,26 @@ pub enum ConfigVerb {
 }
 
 impl ServerArgs {
-    /// As `key=value`, strongest last.
-    pub fn flags(&self) -> Vec<(String, String)> {
+    /// As `key=value`, strongest last. A secret is refused here and not while flags are parsed, because that would
+    /// repeat its value, on a terminal or in the log of whatever starts the server.
+    pub fn flags(&self) -> Result<Vec<(String, String)>, Failure> {
+        if let Some((key, _)) =
+            self.set.iter().find(|(key, _)| crate::config::keys::find(key).is_some_and(|key| key.secret))
+        {
+            return Err(Failure::new(format!(
+                "{key} is a secret: give it by file or environment, other users can see flags"
+            )));
+        }
         let mut flags = self.set.clone();
         if let Some(folder) = &self.data_dir {
             flags.push(("data_dir".to_owned(), folder.display().to_string()));
         }
-        flags
+        Ok(flags)
     }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("KEY=VALUE is wanted")?;
-    if crate::config::keys::find(key).is_some_and(|key| key.secret) {
-        return Err(format!("{key} is a secret: give it by file or environment, other users can see flags"));
-    }
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -558,7 +564,10 @@ mod tests {
 
     #[test]
     fn secrets_are_no_flags() {
-        assert!(parse("serve --set database=postgres://u:p@h/d").is_err());
-        assert!(parse("serve --set public.listen=127.0.0.1:1").is_ok());
+        let flags = |line: &str| parse(line).unwrap().server.flags();
+        let refused = flags("serve --set database=postgres://u:hunter2@h/d").unwrap_err();
+        let said = format!("{refused:?}");
+        assert!(said.contains("database is a secret") && !said.contains("hunter2"), "{said}");
+        assert_eq!(flags("serve --set public.listen=127.0.0.1:1").unwrap().len(), 1);
     }
 }

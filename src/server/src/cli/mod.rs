@@ -70,3 +70,19 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(verb) => verbs::run(&client::Client::open(&cli.client)?, verb, out).await,
     }
 }
+
+/// Every verb with the words before it, such as `audit verify`; for tests of the inventory.
+#[cfg(test)]
+pub fn verbs() -> Vec<String> {
+    fn below(prefix: &str, command: &clap::Command, into: &mut Vec<String>) {
+        for one in command.get_subcommands() {
+            let name = format!("{prefix}{}", one.get_name());
+            below(&format!("{name} "), one, into);
+            into.push(name);
+        }
+    }
+    let mut all = Vec::new();
+    below("", &Cli::command(), &mut all);
+    all.sort();
+    all
+}

@@ -12,7 +12,7 @@ use std::io::IsTerminal as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn layers(args: &ServerArgs) -> Result<Layers, Failure> {
-    Ok(Sources::of_process(args.flags(), args.config.clone()).load()?)
+    Ok(Sources::of_process(args.flags()?, args.config.clone()).load()?)
 }
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the certificates again.

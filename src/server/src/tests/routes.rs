@@ -185,3 +185,26 @@ async fn every_route_of_the_table_is_served() {
     assert_eq!(answer.status(), 405);
     world.server.stop().await;
 }
+
+/// AT-43: the audit and the events are read, and nothing else is done to them, by routes or by verbs.
+#[test]
+fn at_43_nothing_takes_from_the_audit() {
+    let about = |path: &str| path.contains("audit") || path.contains("event");
+    let routes: BTreeSet<(String, &str)> = table()
+        .iter()
+        .filter(|entry| about(entry.path))
+        .map(|entry| (entry.method.to_string(), entry.path))
+        .collect();
+    let read = ["/api/v1/audit", "/api/v1/audit/verify", "/api/v1/events"];
+    assert_eq!(routes, read.map(|path| ("GET".to_owned(), path)).into_iter().collect());
+    // The program's verbs, down to the last one.
+    let verbs = crate::cli::verbs();
+    assert!(verbs.len() > 20, "{verbs:?}");
+    let of_the_audit: Vec<&String> = verbs.iter().filter(|verb| about(verb)).collect();
+    assert_eq!(of_the_audit, ["audit", "audit list", "audit verify"]);
+    let words = ["purge", "truncate", "clear", "erase", "retention", "vacuum", "reset"];
+    assert!(
+        !verbs.iter().any(|verb| words.iter().any(|word| verb.split(' ').next_back() == Some(word))),
+        "{verbs:?}"
+    );
+}

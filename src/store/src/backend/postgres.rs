@@ -200,7 +200,7 @@ pub(crate) struct Manager {
 impl Manager {
     fn connect_pg(&self) -> Result<PgConnection, StoreError> {
         let mut pg = PgConnection::establish(&with_limits(self.url.expose()))
-            .map_err(|why| StoreError::Unavailable(format!("PostgreSQL: {why}")))?;
+            .map_err(|why| StoreError::Unavailable(self.url.hide(&format!("PostgreSQL: {why}"))))?;
         // A transaction does nothing but queries: one that waits for this node for so long belongs to a node that was
         // stopped or cut off, and holds rows that others want.
         pg.batch_execute(

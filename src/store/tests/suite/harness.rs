@@ -108,6 +108,14 @@ impl Bed {
         }
     }
 
+    /// As the cluster's administrator, for whom row-level security does not hold.
+    pub fn admin_url(&self) -> String {
+        let (admin, name) = self.database.as_ref().expect("PostgreSQL");
+        let (scheme, rest) = admin.split_once("://").expect("a URL");
+        let (host, _) = rest.rsplit_once('/').expect("a database");
+        format!("{scheme}://{host}/{name}")
+    }
+
     pub fn is_postgres(&self) -> bool {
         self.database.is_some()
     }

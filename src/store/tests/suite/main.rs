@@ -17,6 +17,8 @@ mod queue;
 #[cfg(test)]
 mod queue_endings;
 #[cfg(test)]
+mod row_level;
+#[cfg(test)]
 mod rows;
 #[cfg(test)]
 mod sealing;
