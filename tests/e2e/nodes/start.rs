@@ -124,6 +124,7 @@ async fn set_up(nodes: &[Node], ports: &[[u16; 2]]) -> Site {
                 ca_pem: ca.clone(),
                 http: http.clone(),
                 key: secrecy::SecretString::default(),
+                site_id: None,
             };
             let answer = site.post("/setup", json!({ "token": token.trim(), "name": "e2e" })).await;
             if answer.status == 401 {
