@@ -4,9 +4,13 @@
 //! ```text
 //! cargo test -p e2e --test crash -- kill --rounds 50
 //! cargo test -p e2e --test crash -- power --rounds 50
+//! cargo test -p e2e --test crash -- faults --rounds 50
 //! ```
 //!
-//! Without a word both run for a few rounds. `--seed N` repeats a run's chances, as far as time allows. PostgreSQL is
+//! `faults` is disks that fill up or break, clocks that jump, orderly ends, and deaths in the middle of a migration;
+//! `disk`, `broken`, `clock`, `drain` and `migrate` are one of them each.
+//!
+//! Without a word all run for a few rounds. `--seed N` repeats a run's chances, as far as time allows. PostgreSQL is
 //! killed too where `BELLWETHER_TEST_POSTGRES_URL` names a cluster of `tests/postgres-up`.
 
 #![expect(
@@ -19,6 +23,7 @@
 )]
 
 mod chance;
+mod faults;
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 #[path = "../e2e/harness.rs"]
 mod harness;
@@ -26,6 +31,7 @@ mod kill;
 mod ledger;
 mod load;
 mod power;
+mod preload;
 mod victim;
 
 use std::process::ExitCode;
@@ -45,7 +51,9 @@ fn main() -> ExitCode {
     let rounds = after("--rounds").and_then(|rounds| u32::try_from(rounds).ok()).unwrap_or(FEW);
     let seed = after("--seed").unwrap_or_else(chance::seed);
     let only = |name: &str| words.iter().any(|word| word == name);
-    let all = !only("kill") && !only("power");
+    let faults =
+        faults::WORDS.iter().copied().filter(|word| only(word) || only("faults")).collect::<Vec<_>>();
+    let all = !only("kill") && !only("power") && faults.is_empty();
     println!("seed {seed}");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     if all || only("kill") {
@@ -53,6 +61,10 @@ fn main() -> ExitCode {
     }
     if all || only("power") {
         runtime.block_on(power::run(rounds, seed));
+    }
+    let faults = if all { faults::WORDS.to_vec() } else { faults };
+    if !faults.is_empty() {
+        runtime.block_on(faults::run(&faults, rounds, seed));
     }
     ExitCode::SUCCESS
 }

@@ -5,13 +5,12 @@
 //! memory, which lives in no file in the end, is removed.
 
 use crate::chance::Chance;
-use crate::harness::root;
 use crate::load::Scene;
+use crate::preload::library;
 use crate::victim::Victim;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 const DEVICES: usize = 6;
@@ -21,16 +20,8 @@ const CONTROL: u32 = 8;
 
 /// With the durability that the server has, and, as a control, with less.
 pub async fn run(rounds: u32, seed: u64) {
-    if cfg!(not(target_os = "linux")) {
-        println!("power: SKIPPED: the library is for Linux");
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
-    let Some(library) = library(folder.path()) else {
-        assert!(std::env::var_os("CI").is_none(), "there is no C compiler");
-        println!("power: SKIPPED: there is no C compiler");
-        return;
-    };
+    let Some(library) = library(folder.path(), "powerloss") else { return };
     let held = Trial::new(&library, None, seed).await.go(rounds).await;
     println!(
         "power, SQLite: {rounds} cuts, {} of them with writes under way; {} writes taken back, {} of them kept after \
@@ -51,17 +42,6 @@ pub async fn run(rounds: u32, seed: u64) {
         let why = why.downcast_ref::<String>().map_or("?", String::as_str);
         println!("power, control: with synchronous={less} a promise is broken, as it must be: {why}");
     }
-}
-
-/// Compiles the library.
-fn library(folder: &Path) -> Option<PathBuf> {
-    let library = folder.join("powerloss.so");
-    let source = root().join("tests/crash/powerloss.c");
-    let mut command = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
-    command.args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
-    let status = command.args(["-ldl", "-lpthread"]).status().ok()?;
-    assert!(status.success(), "powerloss.c compiles");
-    Some(library)
 }
 
 #[derive(Default)]

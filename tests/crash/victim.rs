@@ -15,6 +15,8 @@ pub struct Victim {
     ports: [u16; 2],
     /// More of its environment.
     pub env: Vec<(String, String)>,
+    /// More of its configuration, `key=value`.
+    pub sets: Vec<String>,
     child: Option<Child>,
     log: Arc<Mutex<String>>,
 }
@@ -22,9 +24,30 @@ pub struct Victim {
 impl Victim {
     /// Starts a server with an empty database and sets it up.
     pub async fn start(postgres: bool, env: Vec<(String, String)>) -> (Self, Site) {
+        let mut victim = Self::new(postgres);
+        victim.env = env;
+        let site = victim.set_up().await;
+        (victim, site)
+    }
+
+    /// A server that was not started yet.
+    pub fn new(postgres: bool) -> Self {
         let database = if postgres { Database::fresh() } else { None };
         let folder = tempfile::tempdir().unwrap();
-        let mut victim = Self { folder, database, ports: [0, 0], env, child: None, log: Arc::default() };
+        Self {
+            folder,
+            database,
+            ports: [0, 0],
+            env: Vec::new(),
+            sets: vec!["limits.drain_seconds=0".to_owned()],
+            child: None,
+            log: Arc::default(),
+        }
+    }
+
+    /// The first start.
+    pub async fn set_up(&mut self) -> Site {
+        let victim = self;
         let serving = victim.spawn();
         let text = |name: &str| serving[name].as_str().unwrap().to_owned();
         let (public, device) = (text("public_url"), text("device_url"));
@@ -39,8 +62,7 @@ impl Victim {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        let site = Site::set_up(&public, &device, &ca, token.trim()).await;
-        (victim, site)
+        Site::set_up(&public, &device, &ca, token.trim()).await
     }
 
     pub fn data(&self) -> PathBuf {
@@ -49,34 +71,7 @@ impl Victim {
 
     /// Starts it again; what it logged that it serves.
     pub fn spawn(&mut self) -> Value {
-        let [public, device] = self.ports;
-        let mut command = program("bellwether");
-        command.arg("serve").arg("--data-dir").arg(self.data());
-        for set in [
-            format!("public.listen=127.0.0.1:{public}"),
-            format!("device.listen=127.0.0.1:{device}"),
-            "log.format=json".to_owned(),
-            "limits.drain_seconds=0".to_owned(),
-        ] {
-            command.args(["--set", &set]);
-        }
-        if let Some(database) = &self.database {
-            command.env("BELLWETHER_DATABASE", database.url());
-        }
-        command.envs(self.env.iter().cloned());
-        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = command.spawn().unwrap();
-        let out = child.stdout.take().unwrap();
-        self.log.lock().unwrap().clear();
-        let into = self.log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let mut log = into.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        self.child = Some(child);
+        self.launch();
         let until = Instant::now() + PATIENCE;
         loop {
             let line = self.log().lines().find(|line| line.contains("bellwether serves")).map(str::to_owned);
@@ -87,6 +82,60 @@ impl Victim {
             assert!(alive && Instant::now() < until, "the server does not come back: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn launch(&mut self) {
+        let [public, device] = self.ports;
+        let mut command = program("bellwether");
+        command.arg("serve").arg("--data-dir").arg(self.data());
+        for set in [
+            format!("public.listen=127.0.0.1:{public}"),
+            format!("device.listen=127.0.0.1:{device}"),
+            "log.format=json".to_owned(),
+        ]
+        .iter()
+        .chain(&self.sets)
+        {
+            command.args(["--set", set]);
+        }
+        if let Some(database) = &self.database {
+            command.env("BELLWETHER_DATABASE", database.url());
+        }
+        command.envs(self.env.iter().cloned());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A log of its own for each life: what the last one still says must not mix in.
+        self.log = Arc::default();
+        read_into(child.stdout.take().unwrap(), self.log.clone());
+        read_into(child.stderr.take().unwrap(), self.log.clone());
+        self.child = Some(child);
+    }
+
+    /// How it ended, if it does within this time. By a signal is no exit code.
+    pub fn ended(&mut self, within: Duration) -> Option<Option<i32>> {
+        let until = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                // What it said last is still on its way.
+                std::thread::sleep(Duration::from_millis(100));
+                return Some(status.code());
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGTERM: the orderly end.
+    pub fn terminate(&self) {
+        let id = self.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// SIGKILL: nothing is said, nothing is flushed.
@@ -117,6 +166,16 @@ impl Victim {
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
+}
+
+fn read_into(out: impl std::io::Read + Send + 'static, log: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
 }
 
 impl Drop for Victim {

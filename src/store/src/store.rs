@@ -176,6 +176,34 @@ impl Store {
         }
     }
 
+    /// Keeps so many bytes free for administrators on the disk of an SQLite database; 0: none. [`Store::tend`] does it.
+    pub fn keep_reserve(&self, bytes: u64) {
+        if let Backend::Sqlite(sqlite) = &*self.backend {
+            sqlite.reserve().keep(bytes);
+        }
+    }
+
+    /// Whether the disk was full, and the reserve is given away since: whatever only adds data should wait. Always
+    /// false on PostgreSQL, whose disk is somebody else's.
+    pub fn is_tight(&self) -> bool {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.reserve().is_tight(),
+            Backend::Postgres(_) => false,
+        }
+    }
+
+    /// Makes the reserve, also again when there is space. To be called every few seconds.
+    pub async fn tend(&self) -> Result<(), StoreError> {
+        let store = self.clone();
+        blocking(move || {
+            if let Backend::Sqlite(sqlite) = &*store.backend {
+                sqlite.reserve().tend();
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Serializable, and run again when it met another transaction.
     fn write_postgres<T, E, F>(&self, scope: Scope, mut f: F) -> Result<T, E>
     where
@@ -291,7 +319,8 @@ where
         let keep = attempt.value.is_ok();
         self.value = Some(attempt.value);
         match attempt.broken {
-            Some(failed @ StoreError::DiskFailed(_)) => Err(failed),
+            // Both may have ended the whole transaction, not this savepoint only.
+            Some(failed @ (StoreError::DiskFailed(_) | StoreError::Full(_))) => Err(failed),
             _ => Ok(keep),
         }
     }
