@@ -1,7 +1,7 @@
 //! RT-13: the disk is full at any write: of the log, of the database, of files beside them; while the server runs and
 //! when it starts. Devices hear 503, programs 507, administrators are served, and nothing is lost.
 
-use super::{ALLOCATE, ENOSPC, Faulty, TRUNCATE, WRITE, Which, until_ready};
+use super::{ALLOCATE, ENOSPC, Faulty, TRUNCATE, WRITE, Which, readiness, until_ready};
 use crate::chance::Chance;
 use crate::harness::{PATIENCE, Site};
 use crate::load::Scene;
@@ -12,6 +12,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const DEVICES: usize = 4;
+/// More than the reserve and less than twice as much.
+const LITTLE: i64 = 3 * 1024 * 1024;
 /// Small, so that writing it does not take the test's time.
 const RESERVE: &str = "disk.reserve_bytes=2097152";
 
@@ -83,9 +85,13 @@ async fn fills_up(faulty: &Faulty, scene: &Scene, quiet: &mut AppleDevice, chanc
         tokio::time::sleep(Duration::from_millis(200)).await;
     })
     .await;
-    assert!(faulty.victim.log().contains("the disk is full: the emergency reserve is given"));
     refused(&scene.site, quiet).await;
     administrators(&scene.site, &before.1).await;
+    assert!(faulty.victim.log().contains("the disk is full: the emergency reserve is given"));
+    // A little room is not yet an end of it: the reserve alone would fill it again.
+    faulty.control.room(LITTLE);
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    assert_eq!(readiness(&scene.site).await, "ready, disk full");
     faulty.control.room(-1);
     until_ready(&scene.site, "ready", Duration::from_secs(10)).await;
     assert_eq!(faulty.victim.id(), before.0);

@@ -39,6 +39,7 @@ async fn backend(name: &str, library: &Path, postgres: bool, rounds: u32, seed: 
     let all = migrations(postgres);
     // How long a start without migrations is, and one with every migration but the first.
     faulty.victim.kill();
+    age(&faulty.victim, &all, all.len());
     faulty.control.death(0);
     faulty.victim.spawn();
     let plain = faulty.control.steps();
@@ -56,7 +57,7 @@ async fn backend(name: &str, library: &Path, postgres: bool, rounds: u32, seed: 
         faulty.victim.kill();
         age(&faulty.victim, &all, 1);
         // Migrations come first; what a start does after them is not of interest here.
-        let steps = (whole - plain).max(whole / 4).unsigned_abs();
+        let steps = (whole - plain).max(8).unsigned_abs();
         faulty.control.death(i64::try_from(chance.between(1, steps + 1)).unwrap());
         faulty.victim.launch();
         if dies(&mut faulty.victim) {

@@ -17,6 +17,7 @@ mod entra;
 mod packages;
 mod pc;
 mod queue;
+mod reliability;
 mod review_queue;
 mod review_trust;
 mod review_wakes;

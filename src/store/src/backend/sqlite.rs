@@ -510,6 +510,40 @@ mod tests {
         assert_eq!(told, "wal");
     }
 
+    /// SQLite's own way to do it is off, because it passes over what fails.
+    #[test]
+    fn the_log_is_copied_into_the_database_and_stays_short() {
+        const BIG: &str =
+            "INSERT INTO server_settings (key, value) VALUES (hex(randomblob(8)), randomblob(60000))";
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Sqlite::open(folder.path(), 1).expect("opens");
+        for _ in 0..300 {
+            assert_eq!(group(&store, &[BIG]), [Ok(())]);
+        }
+        let length = |name: String| folder.path().join(name).metadata().expect("there").len();
+        let (log, database) = (length(format!("{FILE}-wal")), length(FILE.to_owned()));
+        assert!(log < 8_000_000, "18 MB were written, and the log has {log} bytes");
+        assert!(database > 10_000_000, "the database has {database} bytes only");
+    }
+
+    #[test]
+    fn rt_14_what_another_process_left_in_the_log_is_copied_before_anything_is_added() {
+        let (folder, later) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("another"));
+        let store = Sqlite::open(folder.path(), 1).expect("opens");
+        assert_eq!(group(&store, &[GOOD]), [Ok(())]);
+        for name in [FILE.to_owned(), format!("{FILE}-wal")] {
+            std::fs::copy(folder.path().join(&name), later.path().join(&name)).expect("copied");
+        }
+        let log = later.path().join(format!("{FILE}-wal"));
+        assert!(log.metadata().expect("there").len() > 0, "it was not closed in an orderly way");
+        let mut writer = open_writer(&later.path().join(FILE)).expect("opens");
+        assert_eq!(log.metadata().expect("there").len(), 0);
+        use crate::schema::server_settings;
+        use diesel::prelude::*;
+        let there: i64 = server_settings::table.count().get_result(&mut writer).expect("counted");
+        assert_eq!(there, 1);
+    }
+
     #[test]
     fn a_full_disk_is_told_to_callers_and_ends_when_space_returns() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -518,6 +552,7 @@ mod tests {
         // The smallest limit that SQLite takes is the size that the file has.
         let told = group(&store, &["PRAGMA max_page_count = 1", FILLS, GOOD]);
         assert_eq!(told.len(), 3);
+        assert!(told.iter().any(|told| matches!(told, Err(StoreError::Full(_)))), "{told:?}");
         assert!(!store.has_failed(), "a full disk is no broken disk");
         group(&store, &["PRAGMA max_page_count = 1000000"]);
         let before = settings(&store);
