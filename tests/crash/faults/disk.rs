@@ -25,6 +25,10 @@ pub async fn run(library: &Path, rounds: u32, seed: u64) {
     warm_up(&faulty, &scene).await;
     let of = |share: u32| rounds.div_ceil(share);
 
+    for _ in 0..of(25) {
+        starts_full(&mut faulty, &scene, &mut quiet).await;
+        faulty.victim.sound();
+    }
     for _ in 0..of(8) {
         fills_up(&faulty, &scene, &mut quiet, &mut chance).await;
         faulty.victim.sound();
@@ -38,10 +42,6 @@ pub async fn run(library: &Path, rounds: u32, seed: u64) {
         faulty.victim.sound();
     }
     assert!(hits * 3 >= walk * 2, "only {hits} of {walk} rounds met a write");
-    for _ in 0..of(25) {
-        starts_full(&mut faulty, &scene, &mut quiet).await;
-        faulty.victim.sound();
-    }
     scene.drain().await;
     println!(
         "disk, SQLite: full {} times until space returned, {} times at the start; {failed} writes refused in {hits} of \

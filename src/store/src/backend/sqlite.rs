@@ -302,6 +302,7 @@ struct Checkpointed {
     checkpointed: i64,
 }
 
+#[expect(clippy::disallowed_methods, reason = "a pragma with an answer, as a constant: diesel cannot say it")]
 fn checkpoint(conn: &mut SqliteConnection, pragma: &'static str) -> Result<Checkpointed, StoreError> {
     diesel::sql_query(pragma).get_result(conn).map_err(StoreError::from)
 }
@@ -444,8 +445,10 @@ mod tests {
 
     impl Op for Statement {
         fn run(&mut self, conn: &mut Conn) -> Result<bool, StoreError> {
-            drop(conn.batch_execute(self.sql));
-            Ok(self.keep)
+            match conn.batch_execute(self.sql).map_err(StoreError::from) {
+                Err(full @ StoreError::Full(_)) => Err(full),
+                _ => Ok(self.keep),
+            }
         }
 
         fn finish(self: Box<Self>, commit: Result<(), StoreError>) {
