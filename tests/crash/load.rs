@@ -103,7 +103,7 @@ trait Noted {
 
 impl Noted for String {
     fn noted<T>(&mut self, outcome: bellwether_sim::Result<T>) -> bool {
-        *self = outcome.as_ref().err().map(|error| words(error)).unwrap_or_default();
+        *self = outcome.as_ref().err().map(words).unwrap_or_default();
         outcome.is_ok()
     }
 }

@@ -33,7 +33,7 @@ pub async fn run(library: &Path, rounds: u32, seed: u64) {
     let mut chance = Chance::new(seed);
     let (mut faulty, site) = Faulty::start(library, false, &["disk.reserve_bytes=0"]).await;
     let scene = Scene::new(site, DEVICES).await;
-    let rounds = CASES.len().max(rounds as usize / 4);
+    let rounds = CASES.len().max(rounds as usize / 8);
     let mut slowest = Duration::ZERO;
     for round in 0..rounds {
         let (name, what, which, error) = CASES[round % CASES.len()];

@@ -4,11 +4,12 @@
 use super::Faulty;
 use crate::harness::{PATIENCE, Site};
 use crate::load::Scene;
+use bellwether::clock::SystemClock;
 use bellwether_certs::cert::CertInfo;
 use bellwether_sim::{AppleDevice, Family};
 use serde_json::json;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const DEVICES: usize = 4;
 const YEAR: i64 = 365 * 24 * 3600;
@@ -63,7 +64,8 @@ async fn live(scene: &Scene, time: Duration) {
 
 /// A certificate of today, for a year.
 fn of_today(device: &AppleDevice, when: &str) {
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    // This process has the machine's own clock.
+    let now = SystemClock::read().0;
     let days = |millis: i64| (millis - now) / (24 * 3600 * 1000);
     let info = CertInfo::parse(&device.identity().unwrap().cert_der).unwrap();
     let (from, to) = (days(info.not_before_ms), days(info.not_after_ms));

@@ -17,7 +17,7 @@ pub async fn run(rounds: u32, seed: u64) {
     victim.sets = vec![format!("limits.drain_seconds={}", DRAIN.as_secs())];
     let site = victim.set_up().await;
     let scene = Scene::new(site, DEVICES).await;
-    let rounds = rounds.div_ceil(4).max(3);
+    let rounds = rounds.div_ceil(8).max(3);
     let (mut slowest, mut closed) = (Duration::ZERO, 0);
     let load = tokio::spawn({
         let scene = scene.clone();

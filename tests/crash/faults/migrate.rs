@@ -45,7 +45,7 @@ async fn backend(name: &str, library: &Path, postgres: bool, rounds: u32, seed: 
     let whole = faulty.control.steps();
     assert_eq!(look(&site, &known).await, before, "an upgrade without accidents");
 
-    let rounds = rounds.div_ceil(3).max(8);
+    let rounds = rounds.div_ceil(5).max(8);
     let (mut killed, mut half) = (0, 0);
     let mut places = BTreeMap::<usize, u32>::new();
     for _ in 0..rounds {
