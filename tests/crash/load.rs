@@ -15,6 +15,9 @@ use tokio::sync::Mutex as Turn;
 /// How long to wait before something that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How the words of a connection that did not come about begin.
+pub const CLOSED: &str = "no connection";
+
 pub enum Device {
     Mac(Box<AppleDevice>),
     Pc(Box<WindowsPc>),
@@ -105,10 +108,25 @@ impl Why {
     /// Keeps the words of an error; whether there is none.
     fn noted<T>(&mut self, outcome: bellwether_sim::Result<T>) -> bool {
         let error = outcome.err();
-        self.text = error.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.text = error.as_ref().map(words).unwrap_or_default();
         self.status = error.as_ref().and_then(bellwether_sim::Error::status);
         error.is_none()
     }
+}
+
+/// An error with its causes. What met a closed door begins with it: nobody was there, and nothing was lost.
+fn words(error: &bellwether_sim::Error) -> String {
+    let mut text = match error {
+        bellwether_sim::Error::Http { source, .. } if source.is_connect() => format!("{CLOSED}: "),
+        _ => String::new(),
+    };
+    text.push_str(&error.to_string());
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
 }
 
 /// `p03n000017`: the name that a device is to have.
@@ -128,6 +146,8 @@ pub struct Scene {
     under_way: Arc<AtomicU32>,
     stop: Arc<AtomicBool>,
     counter: Arc<AtomicU32>,
+    /// Why calls were not served, in the words of who called.
+    troubles: Arc<Mutex<Vec<String>>>,
 }
 
 /// A request that changes something and is not answered yet.
@@ -169,7 +189,17 @@ impl Scene {
             under_way: Arc::default(),
             stop: Arc::default(),
             counter: Arc::default(),
+            troubles: Arc::default(),
         }
+    }
+
+    /// Why calls were not served since the last time.
+    pub fn troubles(&self) -> Vec<String> {
+        std::mem::take(&mut *self.troubles.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn trouble(&self, why: String) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(why);
     }
 
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -206,8 +236,17 @@ impl Scene {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let reply = self.site.http.send("API", request).await.ok()?;
+        let reply = match self.site.http.send("API", request).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.trouble(words(&error));
+                return None;
+            }
+        };
         drop(under_way);
+        if reply.status >= 500 {
+            self.trouble(format!("API: {} {path}", reply.status));
+        }
         (reply.status < 500)
             .then(|| (reply.status, serde_json::from_slice(&reply.body).unwrap_or(Value::Null)))
     }
@@ -274,11 +313,18 @@ impl Scene {
                 },
             };
             let _under_way = UnderWay::new(&self.under_way);
-            return member.enroll(&link).await.is_ok();
+            let enrolled = member.enroll(&link).await;
+            if let Err(error) = &enrolled {
+                self.trouble(words(error));
+            }
+            return enrolled.is_ok();
         }
         let under_way = UnderWay::new(&self.under_way);
         let (names, certain, whole) = member.call().await;
         drop(under_way);
+        if !whole {
+            self.trouble(member.why.text.clone());
+        }
         let mut ledger = self.ledger();
         ledger.heard(member.number, &names, &names[..certain]);
         if !whole && matches!(member.device, Device::Mac(_)) {

@@ -6,10 +6,14 @@
 //! cargo test -p e2e --test crash -- power --rounds 50
 //! cargo test -p e2e --test crash -- nodes --rounds 12
 //! cargo test -p e2e --test crash -- nodes --rounds 100 --long
+//! cargo test -p e2e --test crash -- faults --rounds 50
 //! ```
 //!
-//! `nodes` is two servers on one PostgreSQL, and everything between them breaks. Without a word all run for a few rounds.
-//! `--seed N` repeats a run's chances, as far as time allows. PostgreSQL is
+//! `nodes` is two servers on one PostgreSQL, and everything between them breaks. `faults` is disks that fill up or break,
+//! clocks that jump, orderly ends, and deaths in the middle of a migration; `disk`, `broken`, `clock`, `drain` and
+//! `migrate` are one of them each.
+//!
+//! Without a word all run for a few rounds. `--seed N` repeats a run's chances, as far as time allows. PostgreSQL is
 //! killed too where `BELLWETHER_TEST_POSTGRES_URL` names a cluster of `tests/postgres-up`.
 
 #![expect(
@@ -22,6 +26,7 @@
 )]
 
 mod chance;
+mod faults;
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 #[path = "../e2e/harness.rs"]
 mod harness;
@@ -30,6 +35,7 @@ mod ledger;
 mod load;
 mod nodes;
 mod power;
+mod preload;
 mod victim;
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 #[path = "../e2e/wire.rs"]
@@ -52,7 +58,9 @@ fn main() -> ExitCode {
     let rounds = after("--rounds").and_then(|rounds| u32::try_from(rounds).ok()).unwrap_or(FEW);
     let seed = after("--seed").unwrap_or_else(chance::seed);
     let only = |name: &str| words.iter().any(|word| word == name);
-    let all = !only("kill") && !only("power") && !only("nodes");
+    let faults =
+        faults::WORDS.iter().copied().filter(|word| only(word) || only("faults")).collect::<Vec<_>>();
+    let all = !only("kill") && !only("power") && !only("nodes") && faults.is_empty();
     println!("seed {seed}");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     if all || only("kill") {
@@ -64,6 +72,10 @@ fn main() -> ExitCode {
     if all || only("nodes") {
         let size = if only("--long") { nodes::LONG } else { nodes::SHORT };
         runtime.block_on(nodes::run(rounds, seed, size));
+    }
+    let faults = if all { faults::WORDS.to_vec() } else { faults };
+    if !faults.is_empty() {
+        runtime.block_on(faults::run(&faults, rounds, seed));
     }
     ExitCode::SUCCESS
 }

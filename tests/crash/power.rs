@@ -6,7 +6,8 @@
 
 use crate::chance::Chance;
 use crate::load::Scene;
-use crate::victim::{Victim, preload};
+use crate::preload::library;
+use crate::victim::Victim;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -19,16 +20,8 @@ const CONTROL: u32 = 8;
 
 /// With the durability that the server has, and, as a control, with less.
 pub async fn run(rounds: u32, seed: u64) {
-    if cfg!(not(target_os = "linux")) {
-        println!("power: SKIPPED: the library is for Linux");
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
-    let Some(library) = preload("powerloss.c", folder.path()) else {
-        assert!(std::env::var_os("CI").is_none(), "there is no C compiler");
-        println!("power: SKIPPED: there is no C compiler");
-        return;
-    };
+    let Some(library) = library(folder.path(), "powerloss") else { return };
     let held = Trial::new(&library, None, seed).await.go(rounds).await;
     println!(
         "power, SQLite: {rounds} cuts, {} of them with writes under way; {} writes taken back, {} of them kept after \

@@ -1,24 +1,13 @@
 //! The server as a process that dies and comes back on the same data and ports.
 
-use crate::harness::{Database, PATIENCE, Site, program, root};
+use crate::harness::{Database, PATIENCE, Site, program};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-/// Compiles a library of this folder to be preloaded; none without a C compiler.
-pub fn preload(source: &str, folder: &Path) -> Option<PathBuf> {
-    let library = folder.join(source).with_extension("so");
-    let mut command = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
-    command.args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(&library);
-    command.arg(root().join("tests/crash").join(source));
-    let status = command.args(["-ldl", "-lpthread"]).status().ok()?;
-    assert!(status.success(), "{source} compiles");
-    Some(library)
-}
 
 pub struct Victim {
     pub folder: TempDir,
@@ -26,6 +15,8 @@ pub struct Victim {
     ports: [u16; 2],
     /// More of its environment.
     pub env: Vec<(String, String)>,
+    /// More of its configuration, `key=value`.
+    pub sets: Vec<String>,
     child: Option<Child>,
     log: Arc<Mutex<String>>,
 }
@@ -33,22 +24,36 @@ pub struct Victim {
 impl Victim {
     /// Starts a server with an empty database and sets it up.
     pub async fn start(postgres: bool, env: Vec<(String, String)>) -> (Self, Site) {
-        let database = if postgres { Database::fresh() } else { None };
-        let mut victim = Self::new(database, env);
-        let serving = victim.spawn();
-        let text = |name: &str| serving[name].as_str().unwrap().to_owned();
-        let site = victim.set_up(&text("public_url"), &text("device_url")).await;
+        let mut victim = Self::new(postgres);
+        victim.env = env;
+        let site = victim.set_up().await;
         (victim, site)
     }
 
-    /// One that was never started.
-    pub fn new(database: Option<Database>, env: Vec<(String, String)>) -> Self {
+    /// A server that was not started yet.
+    pub fn new(postgres: bool) -> Self {
+        let database = if postgres { Database::fresh() } else { None };
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, database, ports: [0, 0], env, child: None, log: Arc::default() }
+        Self {
+            folder,
+            database,
+            ports: [0, 0],
+            env: Vec::new(),
+            sets: vec!["limits.drain_seconds=0".to_owned()],
+            child: None,
+            log: Arc::default(),
+        }
+    }
+
+    /// The first start.
+    pub async fn set_up(&mut self) -> Site {
+        let serving = self.spawn();
+        let text = |name: &str| serving[name].as_str().unwrap().to_owned();
+        self.set_up_at(&text("public_url"), &text("device_url")).await
     }
 
     /// Spends the token of a first start, at these addresses.
-    pub async fn set_up(&self, public: &str, device: &str) -> Site {
+    pub async fn set_up_at(&self, public: &str, device: &str) -> Site {
         let ca = std::fs::read_to_string(self.data().join("tls-ca.pem")).unwrap();
         let until = Instant::now() + PATIENCE;
         let token = loop {
@@ -68,8 +73,7 @@ impl Victim {
 
     /// Sends a signal to the process that runs.
     pub fn signal(&self, name: &str) {
-        let child = self.child.as_ref().unwrap();
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
         assert!(sent.unwrap().success(), "{name} could not be sent");
     }
 
@@ -79,34 +83,7 @@ impl Victim {
 
     /// Starts it again; what it logged that it serves.
     pub fn spawn(&mut self) -> Value {
-        let [public, device] = self.ports;
-        let mut command = program("bellwether");
-        command.arg("serve").arg("--data-dir").arg(self.data());
-        for set in [
-            format!("public.listen=127.0.0.1:{public}"),
-            format!("device.listen=127.0.0.1:{device}"),
-            "log.format=json".to_owned(),
-            "limits.drain_seconds=0".to_owned(),
-        ] {
-            command.args(["--set", &set]);
-        }
-        if let Some(database) = &self.database {
-            command.env("BELLWETHER_DATABASE", database.url());
-        }
-        command.envs(self.env.iter().cloned());
-        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = command.spawn().unwrap();
-        let out = child.stdout.take().unwrap();
-        self.log.lock().unwrap().clear();
-        let into = self.log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let mut log = into.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        self.child = Some(child);
+        self.launch();
         let until = Instant::now() + PATIENCE;
         loop {
             let line = self.log().lines().find(|line| line.contains("bellwether serves")).map(str::to_owned);
@@ -120,6 +97,59 @@ impl Victim {
             assert!(alive && Instant::now() < until, "the server does not come back: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn launch(&mut self) {
+        let [public, device] = self.ports;
+        let mut command = program("bellwether");
+        command.arg("serve").arg("--data-dir").arg(self.data());
+        for set in [
+            format!("public.listen=127.0.0.1:{public}"),
+            format!("device.listen=127.0.0.1:{device}"),
+            "log.format=json".to_owned(),
+        ]
+        .iter()
+        .chain(&self.sets)
+        {
+            command.args(["--set", set]);
+        }
+        if let Some(database) = &self.database {
+            command.env("BELLWETHER_DATABASE", database.url());
+        }
+        command.envs(self.env.iter().cloned());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A log of its own for each life: what the last one still says must not mix in.
+        self.log = Arc::default();
+        read_into(child.stdout.take().unwrap(), self.log.clone());
+        read_into(child.stderr.take().unwrap(), self.log.clone());
+        self.child = Some(child);
+    }
+
+    /// How it ended, if it does within this time. By a signal is no exit code.
+    pub fn ended(&mut self, within: Duration) -> Option<Option<i32>> {
+        let until = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                // What it said last is still on its way.
+                std::thread::sleep(Duration::from_millis(100));
+                return Some(status.code());
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGTERM: the orderly end.
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// SIGKILL: nothing is said, nothing is flushed.
@@ -150,6 +180,16 @@ impl Victim {
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
+}
+
+fn read_into(out: impl std::io::Read + Send + 'static, log: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
 }
 
 impl Drop for Victim {

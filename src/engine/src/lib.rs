@@ -104,6 +104,26 @@ impl Engine {
             .ok_or_else(|| Error::Internal("the default site is gone".into()))
     }
 
+    /// Whether the disk failed and the store writes no more: the process should end, and not as if all were well.
+    pub fn has_failed(&self) -> bool {
+        self.store.has_failed()
+    }
+
+    /// Whether the disk is full: what only adds data is to wait, so that administrators can work on what is reserved.
+    pub fn is_disk_full(&self) -> bool {
+        self.store.is_tight()
+    }
+
+    /// Keeps so many bytes of the data folder's disk free for administrators; 0: none.
+    pub fn keep_reserve(&self, bytes: u64) {
+        self.store.keep_reserve(bytes);
+    }
+
+    /// Makes that reserve, also again when there is space. To be called every few seconds.
+    pub async fn tend_reserve(&self) -> Result<(), Error> {
+        Ok(self.store.tend().await?)
+    }
+
     fn now(&self) -> bellwether_model::Timestamp {
         self.clock.now()
     }

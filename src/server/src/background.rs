@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 const SEAL: Duration = Duration::from_secs(1);
 const LAST_SEEN: Duration = Duration::from_secs(5);
 const HOUSEKEEP: Duration = Duration::from_secs(30);
+const RESERVE: Duration = Duration::from_secs(2);
 const CERTIFICATE: Duration = Duration::from_secs(3600);
 
 /// The running loops.
@@ -35,12 +36,17 @@ impl Background {
         let e = of(engine);
         loops.spawn(every(LAST_SEEN, stopped.clone(), "last-seen", move || {
             let engine = Arc::clone(&e);
-            async move { engine.flush_last_seen().await }
+            async move { if engine.is_disk_full() { Ok(()) } else { engine.flush_last_seen().await } }
+        }));
+        let e = of(engine);
+        loops.spawn(every(RESERVE, stopped.clone(), "reserve", move || {
+            let engine = Arc::clone(&e);
+            async move { engine.tend_reserve().await }
         }));
         let e = of(engine);
         loops.spawn(every(HOUSEKEEP, stopped.clone(), "housekeeping", move || {
             let engine = Arc::clone(&e);
-            async move { engine.housekeep_once().await }
+            async move { if engine.is_disk_full() { Ok(()) } else { engine.housekeep_once().await } }
         }));
         let tls = Arc::clone(tls);
         loops.spawn(every(CERTIFICATE, stopped, "tls-certificate", move || {
@@ -76,6 +82,11 @@ async fn work(engine: Arc<Engine>, stopped: watch::Receiver<bool>) {
     let mut calm = Calm::new("wakes");
     while !*stopped.borrow() {
         engine.wait_for_work().await;
+        if engine.is_disk_full() {
+            // Commands of jobs are new data, and nobody who is woken would be served.
+            tokio::time::sleep(SEAL).await;
+            continue;
+        }
         let (jobs, wakes) = tokio::join!(engine.run_jobs_once(), engine.wake_once());
         calm.after(jobs.map(|_| ()).and(wakes.map(|_| ()))).await;
     }

@@ -7,7 +7,7 @@ use actix_web::HttpRequest;
 use bellwether_engine::Engine;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Most bytes of request bodies that are held in memory at one time, all connections together.
 const BODY_BUDGET: usize = 512 * 1024 * 1024;
@@ -32,6 +32,7 @@ pub struct Edge {
     budget: Arc<AtomicUsize>,
     uploads: Arc<AtomicUsize>,
     pieces: Arc<AtomicUsize>,
+    farewell: AtomicBool,
 }
 
 /// Part of the memory for bodies, given back when dropped.
@@ -60,7 +61,18 @@ impl Edge {
             budget: Arc::new(AtomicUsize::new(0)),
             uploads: Arc::new(AtomicUsize::new(0)),
             pieces: Arc::new(AtomicUsize::new(0)),
+            farewell: AtomicBool::new(false),
         }
+    }
+
+    /// The server is about to stop: from now on each answer ends its connection.
+    pub fn say_farewell(&self) {
+        self.farewell.store(true, Ordering::Release);
+    }
+
+    /// Whether an answer ends its connection.
+    pub fn says_farewell(&self) -> bool {
+        self.farewell.load(Ordering::Acquire)
     }
 
     /// Who is on the other end, as an address. Forwarded headers count only behind a trusted proxy, and from the

@@ -3,11 +3,11 @@
 use crate::edge::Edge;
 use crate::problem::{Problem, REQUEST_ID};
 use crate::tls::Peer;
-use crate::{sign_in, terms};
+use crate::{enroll, sign_in, terms};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::ConnectionType;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _, web};
 use futures_util::{FutureExt as _, Stream as _};
@@ -52,10 +52,14 @@ pub async fn watch(
         tracing::info!(request_id = %id, %method, %route, status, millis, source, "request");
     }
     let mut response = response?;
+    if status == 503 && !response.headers().contains_key(header::RETRY_AFTER) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
+    }
     let names = edge.as_ref().is_some_and(|edge| edge.config.names_configured());
     finish(response.headers_mut(), &id, names);
-    if LEAVES_A_BODY.contains(&status) {
-        // The rest of the body is not worth reading.
+    let farewell = edge.as_ref().is_some_and(|edge| edge.says_farewell());
+    if farewell || LEAVES_A_BODY.contains(&status) {
+        // The server stops, or the rest of the body is not worth reading.
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(match unread {
@@ -112,6 +116,9 @@ async fn answer(
         return Ok(refuse(req, &Problem::misdirected()));
     }
     let device = speaks_to_devices(req.path());
+    if has_to_wait(&req) && edge.is_some_and(|edge| edge.engine.is_disk_full()) {
+        return Ok(req.into_response(if device { unserved() } else { not_at_the_moment() }));
+    }
     match AssertUnwindSafe(next.call(req)).catch_unwind().await {
         Ok(response) => Ok(response?.map_into_boxed_body()),
         // The request went down with its handler: the answer is made from nothing.
@@ -151,6 +158,29 @@ fn speaks_to_devices(path: &str) -> bool {
         ["/apple/", "/scep/", "/crl/", "/packages/", "/uploads/", "/EnrollmentServer/", "/ManagementServer/"];
     // These pages are read by a person, although Windows opens them.
     ![sign_in::PATH, terms::PATH].contains(&path) && PREFIXES.iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// What devices and people send adds data. The API and the SOAP endpoints have words of their own for a full disk; to
+/// fetch something adds nothing.
+fn has_to_wait(req: &ServiceRequest) -> bool {
+    let path = req.path();
+    let own_words =
+        path.starts_with("/api/") || path.starts_with("/EnrollmentServer/") && path.ends_with(".svc");
+    !own_words && ![Method::GET, Method::HEAD, Method::OPTIONS].contains(req.method())
+}
+
+/// A device comes back by itself.
+fn unserved() -> HttpResponse {
+    // The rest of the body is not worth reading.
+    HttpResponse::ServiceUnavailable().insert_header((header::RETRY_AFTER, "60")).force_close().finish()
+}
+
+fn not_at_the_moment() -> HttpResponse {
+    let text = "The server has no space left. Its administrators know; try again later.";
+    let mut response = enroll::refusal(StatusCode::SERVICE_UNAVAILABLE, "Not at the moment", text);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+    response.head_mut().set_connection_type(ConnectionType::Close);
+    response
 }
 
 fn refuse(req: ServiceRequest, problem: &Problem) -> ServiceResponse<BoxBody> {

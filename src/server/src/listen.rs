@@ -62,12 +62,14 @@ pub fn server(
 
 /// The metrics listener: plain HTTP, one page.
 pub fn metrics_server(edge: &web::Data<Edge>, listener: TcpListener) -> io::Result<Server> {
+    let drain_seconds = edge.config.limits.drain_seconds;
     let edge = edge.clone();
     let server = HttpServer::new(move || {
         App::new().app_data(edge.clone()).route("/metrics", web::get().to(metrics::page))
     })
     .workers(1)
     .max_connections(64)
+    .shutdown_timeout(drain_seconds)
     .disable_signals()
     .listen(listener)?
     .run();

@@ -1,5 +1,6 @@
 //! Counters of the HTTP edge, in Prometheus' text form, on their own plain listener.
 
+use crate::clock::SystemClock;
 use crate::edge::Edge;
 use actix_web::{HttpResponse, web};
 use std::collections::BTreeMap;
@@ -66,12 +67,31 @@ impl Metrics {
 
 /// `GET /metrics` of the metrics listener.
 pub async fn page(edge: web::Data<Edge>) -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(edge.metrics.render())
+    let mut text = edge.metrics.render();
+    text.push_str(&gauges(edge.engine.is_disk_full(), SystemClock::held_by()));
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
+}
+
+/// What is worth an alarm.
+fn gauges(disk_full: bool, clock_off_by: Option<i64>) -> String {
+    format!(
+        "# TYPE bellwether_disk_full gauge\nbellwether_disk_full {}\n\
+         # TYPE bellwether_clock_jump_seconds gauge\nbellwether_clock_jump_seconds {}\n",
+        i32::from(disk_full),
+        clock_off_by.unwrap_or_default() / 1000
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_clock_that_jumped_are_seen() {
+        assert!(gauges(true, Some(-7_200_000)).contains("bellwether_disk_full 1\n"));
+        assert!(gauges(true, Some(-7_200_000)).ends_with("bellwether_clock_jump_seconds -7200\n"));
+        assert!(gauges(false, None).contains("bellwether_disk_full 0\n"));
+    }
 
     #[test]
     fn buckets_are_cumulative() {

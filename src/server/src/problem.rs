@@ -123,6 +123,14 @@ impl Problem {
         Self { retry_after, ..Self::new(503, "unavailable", "Not at the moment", detail) }
     }
 
+    /// 507.
+    pub fn disk_full() -> Self {
+        let detail = "the server's disk is full; nothing was changed. To read, to cancel, to revoke, to delete and to make \
+                      keys still works; the rest does again as soon as there is space";
+        let retry_after = Some(60);
+        Self { retry_after, ..Self::new(507, "disk-full", "The server's disk is full", detail) }
+    }
+
     /// The same, with the id of a request whose task is gone.
     pub fn of_request(self, id: &str) -> Self {
         Self { request_id: Some(id.to_owned()), ..self }
@@ -164,7 +172,18 @@ fn of_store(error: &StoreError) -> Problem {
              Send the same request with the same Idempotency-Key again",
         ),
         StoreError::Busy(_) => Problem::unavailable("the database is busy; nothing was changed, try again"),
-        StoreError::Unavailable(_) | StoreError::DiskFailed(_) => {
+        StoreError::Full(_) => {
+            tracing::error!(cause = %error, "the disk is full");
+            Problem::disk_full()
+        }
+        StoreError::DiskFailed(_) => {
+            tracing::error!(cause = %error, "the disk failed");
+            Problem::unavailable(
+                "the server's disk failed: the change may or may not have happened. Send the same request with the same \
+                 Idempotency-Key again when the server is back",
+            )
+        }
+        StoreError::Unavailable(_) => {
             tracing::error!(cause = %error, "the database is not available");
             Problem::unavailable("the database is not available; nothing was changed")
         }
@@ -234,6 +253,9 @@ mod tests {
         assert_eq!(status(Error::TooMany { retry_after_seconds: 9 }), 429);
         assert_eq!(status(Error::Store(StoreError::Unknown)), 503);
         assert_eq!(status(Error::Store(StoreError::Unavailable("down".into()))), 503);
+        assert_eq!(status(Error::Store(StoreError::Full("disk".into()))), 507);
+        let failed = Problem::from(Error::Store(StoreError::DiskFailed("disk".into())));
+        assert!(failed.status == 503 && failed.detail.contains("may or may not"), "nobody knows: {failed}");
         assert_eq!(status(Error::Store(StoreError::Conflict("one-live".into()))), 409);
         assert_eq!(status(Error::Store(StoreError::Corrupt("row".into()))), 500);
         assert_eq!(status(Error::Certs(CertsError::Malformed { what: "certificate" })), 422);

@@ -21,12 +21,19 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// Readers beside SQLite's one writer.
 const SQLITE_READERS: u32 = 4;
 /// Connections to PostgreSQL.
 const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// For so long kept connections are served once more before they are closed. Whoever calls again and again hears in an
+/// answer that the connection ends; closed without a word, his next request would be on its way already.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How often it is asked whether the disk failed.
+const FAILED: Duration = Duration::from_millis(200);
 
 /// Why a server does not start. In words for the person at the terminal.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +99,7 @@ pub struct RunningServer {
     /// The use cases, for tests and for the process that started the server.
     pub engine: Arc<Engine>,
     tls: Arc<TlsState>,
+    edge: web::Data<Edge>,
     handles: Vec<ServerHandle>,
     tasks: Vec<JoinHandle<std::io::Result<()>>>,
     background: Background,
@@ -153,6 +161,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         clock: Arc::new(SystemClock),
     })
     .await?;
+    engine.keep_reserve(config.disk_reserve_bytes);
     engine.set_waker(Platform::Apple, Arc::new(apns(&config)?));
     if let Some(settings) = &config.wns {
         engine.set_waker(Platform::Windows, Arc::new(wns(settings)?));
@@ -212,6 +221,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         setup_token,
         engine,
         tls,
+        edge,
         handles,
         tasks,
         background,
@@ -224,8 +234,18 @@ impl RunningServer {
         self.tls.reload()
     }
 
+    /// Ends when the disk has failed and nothing can be written any more. Then the process has to end too.
+    pub async fn failed(&self) {
+        while !self.engine.has_failed() {
+            tokio::time::sleep(FAILED).await;
+        }
+    }
+
     /// Accepts nothing new, lets requests finish, ends background work.
     pub async fn stop(self) {
+        self.edge.say_farewell();
+        futures_util::future::join_all(self.handles.iter().map(ServerHandle::pause)).await;
+        tokio::time::sleep(FAREWELL.min(Duration::from_secs(self.edge.config.limits.drain_seconds))).await;
         futures_util::future::join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
         for task in self.tasks {
             match task.await {

@@ -32,6 +32,10 @@ pub enum StoreError {
     /// The database cannot be reached, is full or is too busy. Nothing was written; the same call can be tried again.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// There is no space left where the database lives. Nothing was written; the same call can be tried again when
+    /// there is.
+    #[error("the disk is full ({0}); nothing was changed")]
+    Full(String),
     /// Transactions met each other too often. Nothing was written; the same call can be tried again.
     #[error("too many changes to the same rows at once ({0}); try again")]
     Busy(String),
@@ -41,7 +45,7 @@ pub enum StoreError {
     )]
     Unknown,
     /// The disk reported an error while writing. The store writes no more until the process is restarted, since
-    /// what the disk holds can no longer be trusted.
+    /// what the disk holds can no longer be trusted; that of this call may or may not be there.
     #[error("the disk failed while writing ({0}); check it, then restart bellwether")]
     DiskFailed(String),
     /// A stored value cannot be read back.

@@ -198,6 +198,34 @@ impl Store {
             Backend::Postgres(_) => false,
         }
     }
+
+    /// Keeps so many bytes free for administrators on the disk of an SQLite database; 0: none. [`Store::tend`] does it.
+    pub fn keep_reserve(&self, bytes: u64) {
+        if let Backend::Sqlite(sqlite) = &*self.backend {
+            sqlite.reserve().keep(bytes);
+        }
+    }
+
+    /// Whether the disk was full, and the reserve is given away since: whatever only adds data should wait. Always
+    /// false on PostgreSQL, whose disk is somebody else's.
+    pub fn is_tight(&self) -> bool {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.reserve().is_tight(),
+            Backend::Postgres(_) => false,
+        }
+    }
+
+    /// Makes the reserve, also again when there is space. To be called every few seconds.
+    pub async fn tend(&self) -> Result<(), StoreError> {
+        let store = self.clone();
+        blocking(move || {
+            if let Backend::Sqlite(sqlite) = &*store.backend {
+                sqlite.reserve().tend();
+            }
+            Ok(())
+        })
+        .await
+    }
 }
 
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>

@@ -2,7 +2,8 @@
 
 use crate::harness::{Database, Site, psql, root};
 use crate::nodes::history::{Row, Truth};
-use crate::victim::{Victim, preload};
+use crate::preload::library;
+use crate::victim::Victim;
 use crate::wire::{Choice, Gate, Splitter};
 use std::path::Path;
 use std::process::Command;
@@ -42,7 +43,8 @@ impl Town {
             if node == 1 {
                 env.extend(skewed(folder.path()));
             }
-            let mut victim = Victim::new(None, env);
+            let mut victim = Victim::new(false);
+            victim.env = env;
             tokio::task::block_in_place(|| victim.spawn());
             nodes.push(victim);
             gates.push(gate);
@@ -53,7 +55,7 @@ impl Town {
             splitter.choose(Choice::Chance);
         }
         // The token of the one that was started last is the one that counts.
-        let site = nodes[1].set_up(&public, &device).await;
+        let site = nodes[1].set_up_at(&public, &device).await;
         Self { site, nodes, gates, database, cluster, _folder: folder, _splitters: splitters }
     }
 
@@ -144,10 +146,6 @@ fn tail(log: &str) -> String {
 
 /// The environment of a node whose clock is wrong, where there is a C compiler.
 fn skewed(folder: &Path) -> Option<(String, String)> {
-    let library = preload("skew.c", folder);
-    if library.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "no C compiler");
-        println!("nodes: both clocks are right, for there is no C compiler");
-    }
+    let library = library(folder, "skew");
     Some(("LD_PRELOAD".to_owned(), library?.display().to_string()))
 }

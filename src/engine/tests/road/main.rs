@@ -18,6 +18,7 @@ mod packages;
 mod pc;
 mod promises;
 mod queue;
+mod reliability;
 mod review_queue;
 mod review_trust;
 mod review_wakes;

@@ -22,7 +22,7 @@ use crate::edge::Edge;
 use crate::problem::Problem;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::{StatusCode, header};
+use actix_web::http::{Method, StatusCode, header};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _, web};
 use bellwether_engine::{Allows, Caller, Permit};
@@ -34,6 +34,8 @@ use std::future::{Ready, ready};
 pub const ROOT: &str = "/api/v1";
 /// The one call that nobody can have a key for.
 const SETUP: (&str, &str) = ("POST", "/api/v1/setup");
+/// Where keys are made.
+const KEYS: &str = "/api/v1/keys";
 
 /// What handlers return.
 pub type Answer = Result<HttpResponse, Problem>;
@@ -81,12 +83,24 @@ pub async fn authenticate(
             }
             Err(problem) => return Ok(req.into_response(problem.error_response())),
         }
+        if adds_data(req.method(), req.path()) && edge(&req)?.engine.is_disk_full() {
+            return Ok(req.into_response(Problem::disk_full().error_response()));
+        }
     }
     next.call(req).await.map(ServiceResponse::map_into_boxed_body)
 }
 
+/// What has to wait while the disk is full. Keys are how administrators sign in.
+fn adds_data(method: &Method, path: &str) -> bool {
+    ![Method::GET, Method::HEAD, Method::DELETE].contains(method) && path != KEYS
+}
+
+fn edge(req: &ServiceRequest) -> Result<&Edge, Problem> {
+    req.app_data::<web::Data<Edge>>().map(|edge| edge.get_ref()).ok_or_else(|| Problem::internal(&"no edge"))
+}
+
 async fn caller(req: &ServiceRequest) -> Result<Caller, Problem> {
-    let edge = req.app_data::<web::Data<Edge>>().ok_or_else(|| Problem::internal(&"no edge"))?;
+    let edge = edge(req)?;
     let bearer = bearer(req.headers()).ok_or_else(Problem::unauthenticated)?;
     Ok(edge.engine.caller(bearer, edge.source(req.request())).await?)
 }
@@ -141,6 +155,19 @@ pub fn done() -> Answer {
 mod tests {
     use super::*;
     use actix_web::test::TestRequest;
+
+    #[test]
+    fn a_full_disk_stops_what_adds_data_and_no_administrator() {
+        for (method, path) in
+            [("GET", "/commands"), ("HEAD", "/devices"), ("DELETE", "/commands/1"), ("POST", "/keys")]
+        {
+            let method = method.parse().unwrap();
+            assert!(!adds_data(&method, &format!("{ROOT}{path}")), "{method} {path}");
+        }
+        for path in ["/invitations", "/commands", "/packages", "/devices/1/commands", "/keys/1"] {
+            assert!(adds_data(&Method::POST, &format!("{ROOT}{path}")), "{path}");
+        }
+    }
 
     #[test]
     fn keys_travel_in_one_place_only() {

@@ -9,7 +9,11 @@ use crate::witness::WitnessFile;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use std::io::IsTerminal as _;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a server whose disk failed takes to end.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 fn layers(args: &ServerArgs) -> Result<Layers, Failure> {
     Ok(Sources::of_process(args.flags()?, args.config.clone()).load()?)
@@ -31,16 +35,28 @@ pub async fn serve(args: &ServerArgs) -> Result<(), Failure> {
     let token = server.setup_token.take();
     announce(&config, &server);
     hand_over(&data_dir, token)?;
-    loop {
+    let failed = loop {
         tokio::select! {
-            _ = term.recv() => break,
-            _ = int.recv() => break,
+            _ = term.recv() => break false,
+            _ = int.recv() => break false,
+            () = server.failed() => break true,
             _ = hup.recv() => {
                 if let Err(error) = server.reload_tls() {
                     tracing::error!(cause = %error, "the TLS certificate was not replaced");
                 }
             }
         }
+    };
+    if failed {
+        tracing::error!(
+            "the disk failed: stopping, since nothing can be promised any more; check the disk, then start again"
+        );
+        // Requests get their answers, which no write is behind any more, and that is all.
+        let _ = tokio::time::timeout(LAST_ANSWERS, server.stop()).await;
+        return Err(Failure::new(
+            "the disk failed while writing, so the server stopped; what it had accepted before is safe. \
+             Check the disk, then start it again",
+        ));
     }
     tracing::info!("stopping");
     server.stop().await;

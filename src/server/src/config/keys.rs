@@ -240,6 +240,12 @@ pub const KEYS: &[Key] = &[
         "bytes of all that devices uploaded and still upload; more is refused until something is deleted",
     ),
     key(
+        "disk.reserve_bytes",
+        Kind::Number,
+        Some("33554432"),
+        "bytes of data_dir's disk that are kept for administrators, for when it is full; 0: none. SQLite only",
+    ),
+    key(
         "log.format",
         Kind::Words(&["auto", "json", "text"]),
         Some("auto"),

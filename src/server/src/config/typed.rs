@@ -59,6 +59,8 @@ pub struct Config {
     pub uploads_keep_days: u16,
     /// Bytes of all of them.
     pub uploads_total_bytes: u64,
+    /// Bytes of the data folder's disk that are kept for administrators.
+    pub disk_reserve_bytes: u64,
     /// How to log.
     pub log_format: LogFormat,
     /// What to log.
@@ -162,6 +164,7 @@ impl Config {
             audit_witness: read.path("audit.witness"),
             uploads_keep_days: read.parse("uploads.keep_days", "a number of days is wanted")?,
             uploads_total_bytes: read.parse("uploads.total_bytes", WHOLE)?,
+            disk_reserve_bytes: read.parse("disk.reserve_bytes", WHOLE)?,
             log_format: match read.text("log.format").as_str() {
                 "auto" => LogFormat::Auto,
                 "json" => LogFormat::Json,

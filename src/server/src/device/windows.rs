@@ -131,6 +131,9 @@ async fn soap(
     mut payload: web::Payload,
 ) -> HttpResponse {
     let trace_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
+    if edge.engine.is_disk_full() {
+        return unread(BodyError::Busy, service, trace_id);
+    }
     let body = match body::read(edge, req, &mut payload, MAX_SOAP).await {
         Ok(body) => body,
         Err(error) => return unread(error, service, trace_id),

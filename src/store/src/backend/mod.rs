@@ -4,6 +4,7 @@ mod kept;
 pub(crate) mod migrate;
 pub(crate) mod op;
 pub(crate) mod postgres;
+mod reserve;
 pub(crate) mod sqlite;
 
 pub(crate) use kept::{AtMost, Run};
@@ -81,6 +82,11 @@ fn database_error(kind: &DatabaseErrorKind, message: &str, constraint: Option<&s
         DatabaseErrorKind::SerializationFailure => StoreError::Busy(message.to_owned()),
         // diesel has no kind for 40P01; the English text is what an untranslated server says.
         _ if message.contains("deadlock detected") => StoreError::Busy(message.to_owned()),
+        // What each database makes of ENOSPC at a write. SQLite says "disk I/O error" when it comes from an fsync: then
+        // it is no full disk that ends, but a broken promise.
+        _ if message.contains("database or disk is full") || message.contains("No space left on device") => {
+            StoreError::Full(message.to_owned())
+        }
         _ if message.contains("disk I/O error") || message.contains("disk image is malformed") => {
             StoreError::DiskFailed(message.to_owned())
         }
@@ -108,4 +114,22 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
         .map(|s| (*s).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let of = |message| database_error(&DatabaseErrorKind::Unknown, message, None);
+        assert!(matches!(of("database or disk is full"), StoreError::Full(_)));
+        assert!(matches!(
+            of("could not extend file \"base/5/16384\": No space left on device"),
+            StoreError::Full(_)
+        ));
+        assert!(matches!(of("disk I/O error"), StoreError::DiskFailed(_)));
+        assert!(matches!(of("database disk image is malformed"), StoreError::DiskFailed(_)));
+        assert!(matches!(of("database is locked"), StoreError::Unavailable(_)));
+    }
 }

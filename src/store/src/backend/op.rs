@@ -89,8 +89,10 @@ where
         let keep = attempt.value.is_ok();
         self.value = Some(attempt.value);
         match attempt.broken {
-            // The transaction around it is lost too: with the disk, or because the database gave it up for another.
-            Some(failed @ (StoreError::DiskFailed(_) | StoreError::Busy(_))) => Err(failed),
+            // The transaction around it may be lost too: with the disk, or because the database gave it up for another.
+            Some(failed @ (StoreError::DiskFailed(_) | StoreError::Full(_) | StoreError::Busy(_))) => {
+                Err(failed)
+            }
             _ => Ok(keep),
         }
     }

@@ -3,12 +3,17 @@
 //! All writes of the process go through one thread. It takes what waits (up to [`GROUP`] operations), runs each in
 //! its own savepoint inside one `BEGIN IMMEDIATE … COMMIT`, and answers only after the COMMIT (Q1). A failing or
 //! panicking operation loses its savepoint and nothing else; a failing COMMIT fails every caller of the group.
+//!
+//! A full disk and a broken one are two things. Full: nothing was written, the reserve is given away and the group runs
+//! once more. Broken, or an fsync that failed: the kernel may call pages clean that never reached the disk, so nothing
+//! is written any more, and the next start copies the log into the database before it trusts it.
 
 use super::op::{Op, WAITING, writer_gone};
+use super::reserve::Reserve;
 use super::{Conn, migrate};
 use crate::StoreError;
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, SqliteConnection};
+use diesel::{Connection, RunQueryDsl as _, SqliteConnection};
 use fs4::fs_std::FileExt;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -22,6 +27,10 @@ use tokio::sync::mpsc;
 const GROUP: usize = 256;
 /// A group is closed after this long, so that one heavy operation does not delay 255 others further.
 const GROUP_TIME: Duration = Duration::from_millis(50);
+/// Pages of the log after which it is copied into the database.
+const CHECKPOINT: i64 = 1_000;
+/// The same in bytes, for a log that grows faster than it did.
+const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 /// The database's name in the data folder.
 const FILE: &str = "bellwether.db";
 /// The lock's name in the data folder.
@@ -33,6 +42,7 @@ pub(crate) struct Sqlite {
     writer: Option<JoinHandle<()>>,
     readers: r2d2::Pool<Readers>,
     failed: Arc<AtomicBool>,
+    reserve: Arc<Reserve>,
     /// Held until the writer is gone.
     _lock: File,
 }
@@ -43,9 +53,16 @@ impl Sqlite {
         let lock = lock_folder(folder)?;
         let path = folder.join(FILE);
         private_file(&path)?;
-        let mut writer = connect(&path)?;
-        migrate::run(&mut writer, migrate::SQLITE)?;
-        if !folder.join(format!("{FILE}-wal")).exists() {
+        let reserve = Arc::new(Reserve::of(folder));
+        let writer = match open_writer(&path) {
+            Err(StoreError::Open(why)) if speaks_of_space(&why) => {
+                reserve.release();
+                open_writer(&path)
+            }
+            opened => opened,
+        }?;
+        let log = folder.join(format!("{FILE}-wal"));
+        if !log.exists() {
             return Err(StoreError::Open(format!(
                 "{} is on a file system without SQLite's write-ahead log (a network share?); use a local disk",
                 folder.display()
@@ -60,12 +77,23 @@ impl Sqlite {
             .map_err(|why| StoreError::Open(why.to_string()))?;
         let (queue, waiting) = mpsc::channel(WAITING);
         let failed = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&failed);
+        let work = Writer {
+            conn: Conn::Sqlite(writer),
+            waiting,
+            failed: Arc::clone(&failed),
+            reserve: Arc::clone(&reserve),
+            checkpoints: Checkpoints::new(log),
+        };
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || Writer { conn: Conn::Sqlite(writer), waiting, failed: flag }.serve())
+            .spawn(move || work.serve())
             .map_err(|why| StoreError::Open(format!("cannot start the writer: {why}")))?;
-        Ok(Self { queue: Some(queue), writer: Some(writer), readers, failed, _lock: lock })
+        Ok(Self { queue: Some(queue), writer: Some(writer), readers, failed, reserve, _lock: lock })
+    }
+
+    /// The room that is kept for administrators.
+    pub(crate) fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     /// Where operations go.
@@ -103,6 +131,8 @@ struct Writer {
     conn: Conn,
     waiting: mpsc::Receiver<Box<dyn Op>>,
     failed: Arc<AtomicBool>,
+    reserve: Arc<Reserve>,
+    checkpoints: Checkpoints,
 }
 
 impl Writer {
@@ -114,6 +144,9 @@ impl Writer {
             }
             self.group(first);
         }
+        if self.failed.load(Ordering::Acquire) {
+            return;
+        }
         if let Err(why) = self.conn.batch_execute("PRAGMA optimize") {
             tracing::warn!(%why, "the store could not refresh its statistics while closing");
         }
@@ -121,37 +154,170 @@ impl Writer {
 
     /// One group: BEGIN, every waiting operation in its savepoint, COMMIT, then the answers.
     fn group(&mut self, first: Box<dyn Op>) {
-        let mut done: Vec<Box<dyn Op>> = Vec::new();
-        let outcome = self.run_group(first, &mut done);
-        if let Err(why) = &outcome {
-            if let StoreError::DiskFailed(what) = why {
-                // After a failed fsync the page cache may claim what the disk does not hold: never retry and trust.
-                tracing::error!(%what, "the disk failed; the store writes no more");
-                self.failed.store(true, Ordering::Release);
-            }
-            if let Err(rollback) = self.conn.batch_execute("ROLLBACK") {
-                tracing::debug!(%rollback, "SQLite had rolled the group back by itself");
-            }
+        let mut ops = vec![first];
+        let mut outcome = self.collect_and_run(&mut ops);
+        if matches!(outcome, Err(StoreError::Full(_))) {
+            self.roll_back();
+            self.reserve.release();
+            outcome = self.run_again(&mut ops);
         }
-        for op in done {
+        if let Err(why) = &outcome {
+            self.note_failure(why);
+            self.roll_back();
+        }
+        for op in ops {
             op.finish(outcome.clone());
+        }
+        if outcome.is_ok() {
+            self.checkpoint();
         }
     }
 
-    fn run_group(&mut self, first: Box<dyn Op>, done: &mut Vec<Box<dyn Op>>) -> Result<(), StoreError> {
+    /// Runs the first operation and those that wait behind it, as many as a group takes.
+    fn collect_and_run(&mut self, ops: &mut Vec<Box<dyn Op>>) -> Result<(), StoreError> {
         let started = Instant::now();
-        let mut next = Some(first);
-        let begun = self.conn.batch_execute("BEGIN IMMEDIATE").map_err(StoreError::from);
-        while let Some(mut op) = next {
-            // An operation is in `done` whatever happens, so that its caller always gets an answer.
-            let ran = begun.clone().and_then(|()| in_savepoint(&mut self.conn, op.as_mut()));
-            done.push(op);
-            ran?;
-            let full = done.len() >= GROUP || started.elapsed() >= GROUP_TIME;
-            next = if full { None } else { self.waiting.try_recv().ok() };
+        self.conn.batch_execute("BEGIN IMMEDIATE")?;
+        loop {
+            // An operation is in the list before it runs, so that its caller always gets an answer.
+            if let Some(op) = ops.last_mut() {
+                in_savepoint(&mut self.conn, op.as_mut())?;
+            }
+            if ops.len() >= GROUP || started.elapsed() >= GROUP_TIME {
+                break;
+            }
+            let Ok(next) = self.waiting.try_recv() else { break };
+            ops.push(next);
         }
-        self.conn.batch_execute("COMMIT").map_err(StoreError::from)
+        Ok(self.conn.batch_execute("COMMIT")?)
     }
+
+    /// The same group once more.
+    fn run_again(&mut self, ops: &mut [Box<dyn Op>]) -> Result<(), StoreError> {
+        self.conn.batch_execute("BEGIN IMMEDIATE")?;
+        for op in ops {
+            in_savepoint(&mut self.conn, op.as_mut())?;
+        }
+        Ok(self.conn.batch_execute("COMMIT")?)
+    }
+
+    fn roll_back(&mut self) {
+        if let Err(rollback) = self.conn.batch_execute("ROLLBACK") {
+            tracing::debug!(%rollback, "SQLite had rolled the group back by itself");
+        }
+    }
+
+    fn note_failure(&self, why: &StoreError) {
+        if let StoreError::DiskFailed(what) = why {
+            // After a failed fsync the page cache may claim what the disk does not hold: never retry and trust.
+            tracing::error!(%what, "the disk failed; the store writes no more");
+            self.failed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Copies the log into the database when it is long enough. SQLite would do it by itself inside of COMMIT, and
+    /// would pass over whatever fails there, an fsync included.
+    fn checkpoint(&mut self) {
+        if !self.checkpoints.is_due() {
+            return;
+        }
+        let Conn::Sqlite(sqlite) = &mut self.conn else { return };
+        match checkpoint(sqlite, "PRAGMA wal_checkpoint(PASSIVE)") {
+            Ok(done) => self.checkpoints.done(&done),
+            Err(why) => {
+                // What was committed stands in the log. A full disk is tried again after the next group.
+                if matches!(why, StoreError::Full(_)) {
+                    self.reserve.release();
+                } else {
+                    tracing::error!(%why, "the log could not be copied into the database");
+                }
+                self.note_failure(&why);
+            }
+        }
+    }
+}
+
+/// When the log is to be copied next.
+struct Checkpoints {
+    log: PathBuf,
+    /// Groups since the last time.
+    groups: i64,
+    /// After so many it is time, as far as the last ones tell.
+    every: i64,
+    /// And when the file is longer than this, whatever they told.
+    longest: u64,
+    /// Pages that the last time left in the log.
+    left: i64,
+}
+
+impl Checkpoints {
+    fn new(log: PathBuf) -> Self {
+        Self { log, groups: 0, every: 50, longest: CHECKPOINT_BYTES, left: 0 }
+    }
+
+    /// Counts one group.
+    fn is_due(&mut self) -> bool {
+        self.groups += 1;
+        self.groups >= self.every || self.length() > self.longest
+    }
+
+    fn length(&self) -> u64 {
+        self.log.metadata().map_or(0, |file| file.len())
+    }
+
+    fn done(&mut self, done: &Checkpointed) {
+        let per_group = ((done.log - self.left).max(1) / self.groups.max(1)).max(1);
+        self.every = (CHECKPOINT / per_group).clamp(1, CHECKPOINT);
+        // A log that was copied to its end begins anew with the next write.
+        self.left = if done.log == done.checkpointed { 0 } else { done.log };
+        self.longest = self.length().max(CHECKPOINT_BYTES).saturating_add(CHECKPOINT_BYTES);
+        self.groups = 0;
+    }
+}
+
+/// What SQLite says of a checkpoint, in pages.
+#[derive(diesel::QueryableByName)]
+struct Checkpointed {
+    /// 1: somebody was in the way.
+    #[diesel(sql_type = diesel::sql_types::Integer)]
+    busy: i32,
+    /// In the log.
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    log: i64,
+    /// Of those copied.
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    checkpointed: i64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a pragma with an answer, as a constant: diesel cannot say it")]
+fn checkpoint(conn: &mut SqliteConnection, pragma: &'static str) -> Result<Checkpointed, StoreError> {
+    diesel::sql_query(pragma).get_result(conn).map_err(StoreError::from)
+}
+
+/// The writing connection, with a database that is up to date and owes its log nothing.
+///
+/// An earlier process may have stopped because an fsync failed. What it left in the log can be read and is perhaps not
+/// on the disk, and whatever is appended behind it would be lost with it; copied into the database and synced there it
+/// is safe.
+fn open_writer(path: &Path) -> Result<SqliteConnection, StoreError> {
+    let open = |why: StoreError| StoreError::Open(format!("{}: {why}", path.display()));
+    let mut writer = connect(path)?;
+    writer.batch_execute("PRAGMA wal_autocheckpoint = 0").map_err(|why| open(why.into()))?;
+    let copied = checkpoint(&mut writer, "PRAGMA wal_checkpoint(TRUNCATE)").map_err(open)?;
+    if copied.busy != 0 {
+        return Err(StoreError::Open(format!(
+            "{}: another program is reading it; stop it first",
+            path.display()
+        )));
+    }
+    migrate::run(&mut writer, migrate::SQLITE)?;
+    Ok(writer)
+}
+
+/// Whether an error may come from a full disk: what SQLite cannot write or create while it opens has no better words.
+fn speaks_of_space(why: &str) -> bool {
+    ["is full", "No space left", "disk I/O error", "unable to open database file"]
+        .iter()
+        .any(|words| why.contains(words))
 }
 
 fn in_savepoint(conn: &mut Conn, op: &mut dyn Op) -> Result<(), StoreError> {
@@ -270,8 +436,10 @@ mod tests {
         }
 
         fn run(&mut self, conn: &mut Conn) -> Result<bool, StoreError> {
-            drop(conn.batch_execute(self.sql));
-            Ok(self.keep)
+            match conn.batch_execute(self.sql).map_err(StoreError::from) {
+                Err(full @ StoreError::Full(_)) => Err(full),
+                _ => Ok(self.keep),
+            }
         }
 
         fn finish(self: Box<Self>, commit: Result<(), StoreError>) {
@@ -336,6 +504,40 @@ mod tests {
         assert_eq!(told, "wal");
     }
 
+    /// SQLite's own way to do it is off, because it passes over what fails.
+    #[test]
+    fn the_log_is_copied_into_the_database_and_stays_short() {
+        const BIG: &str =
+            "INSERT INTO server_settings (key, value) VALUES (hex(randomblob(8)), randomblob(60000))";
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Sqlite::open(folder.path(), 1).expect("opens");
+        for _ in 0..300 {
+            assert_eq!(group(&store, &[BIG]), [Ok(())]);
+        }
+        let length = |name: String| folder.path().join(name).metadata().expect("there").len();
+        let (log, database) = (length(format!("{FILE}-wal")), length(FILE.to_owned()));
+        assert!(log < 8_000_000, "18 MB were written, and the log has {log} bytes");
+        assert!(database > 10_000_000, "the database has {database} bytes only");
+    }
+
+    #[test]
+    fn rt_14_what_another_process_left_in_the_log_is_copied_before_anything_is_added() {
+        let (folder, later) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("another"));
+        let store = Sqlite::open(folder.path(), 1).expect("opens");
+        assert_eq!(group(&store, &[GOOD]), [Ok(())]);
+        for name in [FILE.to_owned(), format!("{FILE}-wal")] {
+            std::fs::copy(folder.path().join(&name), later.path().join(&name)).expect("copied");
+        }
+        let log = later.path().join(format!("{FILE}-wal"));
+        assert!(log.metadata().expect("there").len() > 0, "it was not closed in an orderly way");
+        let mut writer = open_writer(&later.path().join(FILE)).expect("opens");
+        assert_eq!(log.metadata().expect("there").len(), 0);
+        use crate::schema::server_settings;
+        use diesel::prelude::*;
+        let there: i64 = server_settings::table.count().get_result(&mut writer).expect("counted");
+        assert_eq!(there, 1);
+    }
+
     #[test]
     fn a_full_disk_is_told_to_callers_and_ends_when_space_returns() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -344,6 +546,7 @@ mod tests {
         // The smallest limit that SQLite takes is the size that the file has.
         let told = group(&store, &["PRAGMA max_page_count = 1", FILLS, GOOD]);
         assert_eq!(told.len(), 3);
+        assert!(told.iter().any(|told| matches!(told, Err(StoreError::Full(_)))), "{told:?}");
         assert!(!store.has_failed(), "a full disk is no broken disk");
         group(&store, &["PRAGMA max_page_count = 1000000"]);
         let before = settings(&store);

@@ -117,7 +117,10 @@ impl Tx<'_> {
             let known: Option<(String, i64)> =
                 target().select((leases::holder, leases::expires_at)).get_result(conn).optional()?;
             match known {
-                Some((owner, expires_at)) if owner != holder && expires_at > now.0 => Ok(false),
+                // A lease that ends later than one of now would was taken before the clock was set back: it is over.
+                Some((owner, expires_at)) if owner != holder && expires_at > now.0 && expires_at <= until => {
+                    Ok(false)
+                }
                 Some(_) => {
                     diesel::update(target())
                         .set((leases::holder.eq(holder), leases::expires_at.eq(until)))

@@ -133,6 +133,19 @@ fn a_second_process_is_refused_in_plain_words() {
     assert!(refused.to_string().contains("in use by another bellwether process"), "{refused}");
 }
 
+/// PostgreSQL goes by its own clock.
+#[test]
+fn rt_19_a_lease_from_before_the_clock_was_set_back_is_over() {
+    let bed = Bed::sqlite();
+    let lease = |who: &'static str, ms| {
+        bed.system(move |tx| tx.lease_acquire("sealer", who, 60_000, bellwether_model::Timestamp(ms)))
+    };
+    let year = 365 * 24 * 3_600_000;
+    assert!(lease("one", 2 * year));
+    assert!(!lease("two", 2 * year + 59_999), "it runs");
+    assert!(lease("two", year), "or nobody would seal for a year");
+}
+
 #[cfg(unix)]
 #[test]
 fn the_files_are_their_owners_only() {
