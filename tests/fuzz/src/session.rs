@@ -84,7 +84,9 @@ impl Drive {
         let statuses: Vec<(Option<u32>, &str)> = reply.message.commands.iter().filter_map(status).collect();
         let of =
             |id: &str| statuses.iter().filter(|(m, c)| *m == Some(message.header.msg_id) && *c == id).count();
-        assert_eq!(of("0"), 1, "the header is answered once");
+        // The header's status says 0; a machine may call a command of its own so.
+        let zero = message.commands.iter().filter(|command| command.cmd_id() == "0").count();
+        assert!((1..=1 + zero).contains(&of("0")), "the header is answered once");
         if matches!(received.outcome, Outcome::Ready | Outcome::Hold) {
             let mut seen = BTreeSet::new();
             let unique = message.commands.iter().all(|command| seen.insert(command.cmd_id()));
