@@ -47,7 +47,12 @@ fn comes_back(secret: &[u8]) {
     let blob = key.seal(&CONTEXT, secret).expect("a blob");
     assert_eq!(key.open(&CONTEXT, &blob).expect("our own blob").expose_secret(), secret);
     assert_eq!(blob_key_id(&blob), Some(key.key_id()));
-    assert!(secret.len() < 8 || !blob.windows(secret.len()).any(|w| w == secret), "a blob shows its secret");
+    // Behind version, key id and nonce, which are no secrets.
+    let ciphertext = &blob[21..];
+    assert!(
+        secret.len() < 8 || !ciphertext.windows(secret.len()).any(|w| w == secret),
+        "a blob shows its secret"
+    );
     let id = [8; 16];
     for elsewhere in [
         SealContext { kind: "commandp", field: "ayload", ..CONTEXT },
