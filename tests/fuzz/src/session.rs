@@ -90,9 +90,8 @@ impl Drive {
         if matches!(received.outcome, Outcome::Ready | Outcome::Hold) {
             let mut seen = BTreeSet::new();
             let unique = message.commands.iter().all(|command| seen.insert(command.cmd_id()));
-            for command in message.commands.iter().filter(|_| unique) {
-                let wanted =
-                    !matches!(command, Command::Status(_)) && !command.no_resp() && command.cmd_id() != "0";
+            for command in message.commands.iter().filter(|command| unique && command.cmd_id() != "0") {
+                let wanted = !matches!(command, Command::Status(_)) && !command.no_resp();
                 let answered = of(command.cmd_id());
                 assert!(answered <= 1, "{} answered {answered} times", command.cmd_id());
                 if wanted && command.name() != "Status" && !command.cmd_id().is_empty() {
