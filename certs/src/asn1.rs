@@ -28,7 +28,7 @@ pub fn guard_ber(input: &[u8], max_len: usize) -> Result<()> {
 /// The same value with definite lengths and primitive octet strings; borrowed when nothing had to change.
 ///
 /// # Errors
-/// As [`guard_ber`].
+/// As [`guard_ber`]; also for an octet string whose pieces are something else.
 pub fn to_definite(input: &[u8], max_len: usize) -> Result<Cow<'_, [u8]>> {
     if !scan(input, max_len)? {
         return Ok(Cow::Borrowed(input));

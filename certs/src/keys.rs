@@ -251,6 +251,9 @@ impl PublicKey {
 
 /// Reads RSA and named-curve keys without OpenSSL 3's decoder chain, which takes longer than the signature
 /// check itself. `None` for everything else.
+///
+/// Only the one DER encoding of a key is read. A request's key is copied into the certificate as it stands:
+/// parameters or blanks of the requester's own would be certified with it, and one key could pass for many.
 fn read_spki(der: &[u8]) -> Result<Option<PKey<Public>>> {
     const WHAT: &str = "public key";
     const BAD: Error = Error::Malformed { what: WHAT };
@@ -270,15 +273,25 @@ fn read_spki(der: &[u8]) -> Result<Option<PKey<Public>>> {
             let n = unsigned(&numbers.expect(0x02, WHAT)?).ok_or(BAD)?;
             let e = unsigned(&numbers.expect(0x02, WHAT)?).ok_or(BAD)?;
             numbers.finish(WHAT)?;
+            let bits = asn1::bits(&asn1::seq(&[&asn1::integer(n), &asn1::integer(e)]));
+            // RFC 3279 §2.3.1 wants NULL; some writers leave it out.
+            let written = |null: &[u8]| asn1::seq(&[&asn1::seq(&[&asn1::oid(id), null]), &bits]);
+            if der != written(&asn1::tlv(0x05, &[])) && der != written(&[]) {
+                return Err(BAD);
+            }
             let rsa = Rsa::from_public_components(BigNum::from_slice(n)?, BigNum::from_slice(e)?);
             Ok(Some(PKey::from_rsa(rsa.map_err(|_| BAD)?)?))
         }
         oid::EC_PUBLIC_KEY => {
-            let curve = match algorithm.next(WHAT)?.content {
+            let name = algorithm.next(WHAT)?.content;
+            let curve = match name {
                 oid::P256 => Nid::X9_62_PRIME256V1,
                 oid::P384 => Nid::SECP384R1,
                 _ => return Ok(None),
             };
+            if der != asn1::seq(&[&asn1::seq(&[&asn1::oid(id), &asn1::oid(name)]), &asn1::bits(key)]) {
+                return Err(BAD);
+            }
             let group = EcGroup::from_curve_name(curve)?;
             let mut context = BigNumContext::new()?;
             // Checks that the point lies on the curve. These curves have cofactor 1, so every such point but
@@ -421,6 +434,32 @@ mod tests {
         for at in 0..spki.len() {
             assert!(PublicKey::from_spki(&spki[..at]).is_err());
         }
+    }
+
+    /// What stands beside a key in its own encoding would be certified with it.
+    #[test]
+    fn a_key_has_one_encoding() {
+        let rsa = Rsa::generate(2048).unwrap();
+        let (n, e) = (asn1::integer(&rsa.n().to_vec()), asn1::integer(&[1, 0, 1]));
+        let null = asn1::tlv(0x05, &[]);
+        let words = asn1::tlv(0x0c, &[b"intranet.example"]);
+        let with = |parameters: &[u8], n: &[u8], e: &[u8]| {
+            let algorithm = asn1::seq(&[&asn1::oid(oid::RSA_ENCRYPTION), parameters]);
+            PublicKey::from_spki(&asn1::seq(&[&algorithm, &asn1::bits(&asn1::seq(&[n, e]))])).is_ok()
+        };
+        assert!(with(&null, &n, &e));
+        assert!(with(&[], &n, &e));
+        for parameters in [words.clone(), [null.clone(), words.clone()].concat(), asn1::tlv(0x05, &[b"x"])] {
+            assert!(!with(&parameters, &n, &e), "{parameters:x?}");
+        }
+        assert!(!with(&null, &n, &asn1::tlv(0x02, &[&[0, 1, 0, 1]])), "a number with a blank");
+        assert!(!with(&null, &n, &[0x02, 0x81, 3, 1, 0, 1]), "a length longer than it need be");
+
+        let ec = KeyPair::generate_p256().unwrap().public_key_der().unwrap();
+        let bits = ec.get(ec.len() - 68..).unwrap();
+        let named = [asn1::oid(oid::EC_PUBLIC_KEY), asn1::oid(oid::P256)].concat();
+        assert!(PublicKey::from_spki(&asn1::seq(&[&asn1::seq(&[&named]), bits])).is_ok());
+        assert!(PublicKey::from_spki(&asn1::seq(&[&asn1::seq(&[&named, &words]), bits])).is_err());
     }
 
     #[test]

@@ -232,6 +232,19 @@ fn binary_values() {
     assert_eq!(items[4].as_dictionary().unwrap()["hi"].as_boolean(), Some(true));
 }
 
+/// A date after the year 5170 was read from XML and made a whole binary list unreadable.
+#[test]
+fn a_date_is_sound_in_both_forms_or_in_none() {
+    for text in
+        ["0001-01-01T00:00:00Z", "4001-01-01T00:00:00Z", "8705-11-20T03:04:05Z", "9999-12-31T23:59:59Z"]
+    {
+        let value = document(&format!("<date>{text}</date>")).unwrap();
+        let mut binary = Vec::new();
+        value.to_writer_binary(&mut binary).unwrap();
+        assert_eq!(guard(&binary), Ok(value), "{text}");
+    }
+}
+
 /// The `plist` crate panics when it writes a date that RFC 3339 cannot express.
 #[test]
 fn dates_that_cannot_be_written() {

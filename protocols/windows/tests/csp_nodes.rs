@@ -200,6 +200,17 @@ fn refusals_say_why() {
     assert!(matches!(check(&wrong.into(), &machine), Err(Refusal::Verb { .. })));
 }
 
+/// `..` names the node above in a URI: to remove the VPN profile of that name could have removed all of them.
+#[test]
+fn a_name_never_leads_to_another_node() {
+    for bad in [".", ".."] {
+        assert!(segment("x", bad).is_err(), "{bad}");
+        assert!(remove_vpn(Scope::Device, bad).is_err() && remove_wifi(bad).is_err(), "{bad}");
+    }
+    assert_eq!(segment("x", "a..b").unwrap(), "a..b");
+    assert_eq!(segment("x", "...").unwrap(), "...");
+}
+
 #[test]
 fn data_and_names_are_escaped_once() {
     let steps = install_msi(&msi()).unwrap();

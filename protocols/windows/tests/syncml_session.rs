@@ -405,6 +405,28 @@ fn unknown_commands_get_one_status_and_a_package_without_end_no_commands() {
     assert_eq!(pair.receive(&message).events, [Event::Unmatched { cmd_ref: "77".into() }]);
 }
 
+/// A machine that repeats itself must not make one command's record grow, nor contradict its first word.
+#[test]
+fn a_command_is_answered_once() {
+    let mut pair = Pair::new(Habits::default());
+    pair.open();
+    let reply = pair.reply(&[offer("part", &[csp::reboot(), csp::lock()])]);
+    let first = reply.message.commands.iter().find(|command| command.name() == "Exec").unwrap();
+    let status = |code| {
+        let cmd_ref = first.cmd_id().to_owned();
+        let msg_ref = Some(reply.message.header.msg_id);
+        Command::Status(Status { msg_ref, cmd_ref, cmd: "Exec".into(), code, ..Status::default() })
+    };
+    let message = pair.client.message(vec![status(200), status(500)], false);
+    let mut events = pair.receive(&message).events;
+    pair.reply(&[]);
+    let message = pair.client.message(vec![status(500)], true);
+    events.extend(pair.receive(&message).events);
+    assert!(matches!(&events[0], Event::Status { code: 200, remaining: 1, .. }), "{events:?}");
+    let unmatched = Event::Unmatched { cmd_ref: first.cmd_id().to_owned() };
+    assert_eq!(events[1..], [unmatched.clone(), unmatched]);
+}
+
 #[test]
 fn many_parts_are_spread_over_messages() {
     let mut pair = Pair::new(Habits::default());

@@ -293,6 +293,37 @@ fn at_50_windows_wbxml_bombs() {
     }
 }
 
+/// What an answer repeats of a message must be something that can be written: a command's name and its `CmdID`.
+#[test]
+fn names_that_are_none_are_refused() {
+    let named = |name: &str| {
+        let xml = String::from_utf8(writer::write(&sample("x")).unwrap()).unwrap();
+        let unknown = format!("<{name}><CmdID>9</CmdID></{name}><Final");
+        read(xml.replace("<Final", &unknown).as_bytes())
+    };
+    for name in ["Search", "x:Search", "Sübsearch", "_a.b-1"] {
+        assert!(named(name).is_ok(), "{name}");
+    }
+    for name in ["Fin\u{1f}al", "Ite<", "-a", "1", "a&b", "p\u{1}:Search", "a\u{fffe}"] {
+        assert!(named(name).is_err(), "{name:?}");
+    }
+    // The same as a literal of the string table, and in the text of an element.
+    let good = wbxml::write(&sample("x")).unwrap();
+    let with_table = |name: &[u8]| {
+        let table = [name, &[0]].concat();
+        let bytes = [&good[..4], &[u8::try_from(table.len()).unwrap()], &table, &good[5..]].concat();
+        let end = bytes.len() - 3;
+        wbxml::read(&[&bytes[..end], &[0x04, 0], &bytes[end..]].concat(), &Limits::SESSION)
+    };
+    assert!(with_table(b"Search").is_ok());
+    assert_eq!(with_table(b"Fin\x1fal"), Err(Error::Wbxml("an element has a name that is none")));
+    let at = good.windows(4).position(|window| window == [0x03, b'A', b'B', 0]).unwrap();
+    let mut control = good;
+    control[at + 1] = 1;
+    let refused = Err(Error::Wbxml("a text contains a control character"));
+    assert_eq!(wbxml::read(&control, &Limits::SESSION), refused);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {

@@ -11,8 +11,9 @@ const HEADER: &[u8] = b"bplist00";
 const TRAILER_BYTES: usize = 32;
 /// Seconds between 1970 and 2001, the epoch of dates.
 const EPOCH: u64 = 978_307_200;
-/// Dates are refused beyond this many seconds from the epoch (some 3,000 years).
-const MAX_DATE_SECONDS: f64 = 1.0e11;
+/// Beyond this many seconds from the epoch (some 30,000 years) a date is not even computed. Which dates
+/// are sound is the builder's question, so that both forms answer it alike.
+const MAX_DATE_SECONDS: f64 = 1.0e12;
 
 pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Value, Error> {
     let file = File::open(bytes)?;

@@ -166,10 +166,10 @@ fn hex_digits(byte: u8) -> impl Iterator<Item = char> {
 /// A name as one segment of a LocURI: UTF-8, everything but unreserved characters as `%XX` (MS-MDM 2.2.4.1).
 ///
 /// # Errors
-/// For a name that is empty, only `*`, or has a control character.
+/// For a name that is empty, a wildcard (`*`), one that leads elsewhere (`.`, `..`), or has a control character.
 pub fn segment(field: &'static str, name: &str) -> Result<String, Error> {
-    if name.is_empty() || name == "*" || name.chars().any(char::is_control) {
-        return Err(unusable(field, "a name must not be empty, only *, or have control characters"));
+    if matches!(name, "" | "*" | "." | "..") || name.chars().any(char::is_control) {
+        return Err(unusable(field, "a name must not be empty, only * or dots, or have control characters"));
     }
     if name.len() > 512 {
         return Err(unusable(field, "it is longer than 512 bytes"));

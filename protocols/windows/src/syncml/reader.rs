@@ -197,6 +197,9 @@ impl<'a> Document<'a> {
         if self.open.len() + self.inner >= self.limits.max_depth {
             return Err(Error::TooDeep { limit: self.limits.max_depth });
         }
+        if !is_name(tag.name().as_ref()) {
+            return Err(Error::Xml("an element has a name that is none"));
+        }
         let original_error = self.attributes(tag)?;
         if let Some((_, markup)) = &mut self.data {
             *markup = true;
@@ -296,6 +299,15 @@ impl<'a> Document<'a> {
             _ => Err(Error::Xml("an element never ends")),
         }
     }
+}
+
+/// Whether an element can be called so (XML 1.0, section 2.3, as far as ASCII goes). A command that nobody knows is
+/// called by its name in the answer.
+pub(crate) fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c) || (!c.is_ascii() && is_xml_char(c));
+    !name.starts_with(|c: char| c.is_ascii_digit() || "-.".contains(c))
+        && !name.is_empty()
+        && name.chars().all(fits)
 }
 
 /// The characters of XML 1.0, section 2.2. `char` already excludes surrogates.

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::reader::Limits;
+use super::reader::{Limits, is_name, is_xml_char};
 use super::tree::Element;
 use super::{Data, Error, Message, model, tags};
 
@@ -112,6 +112,13 @@ impl<'a> Decoder<'a> {
                         open.pop().ok_or(Error::Wbxml("an element ends that never began"))?;
                     if !content.is_empty() && element.children.is_empty() {
                         element.content = Some(match String::from_utf8(content) {
+                            // Names and numbers are repeated in the reply, which is measured as XML.
+                            Ok(text)
+                                if !matches!(&*element.name, "Data" | "NextNonce")
+                                    && !text.chars().all(is_xml_char) =>
+                            {
+                                return Err(Error::Wbxml("a text contains a control character"));
+                            }
                             Ok(text) => Data::Text(text),
                             Err(error) => Data::Binary(error.into_bytes()),
                         });
@@ -167,6 +174,9 @@ impl<'a> Decoder<'a> {
                 let index = self.number()?;
                 let name = self.table_string(index)?;
                 self.count(name.len())?;
+                if !is_name(name) {
+                    return Err(Error::Wbxml("an element has a name that is none"));
+                }
                 tags::known(name).map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed)
             }
             0..=3 => return Err(Error::Wbxml("a token has no meaning here")),

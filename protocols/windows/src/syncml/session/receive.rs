@@ -3,7 +3,9 @@
 use super::super::auth::{self, Scheme, Verdict};
 use super::super::{Alert, Command, Data, Error, Item, Message, Request, Results, Status, Verb, tags};
 use super::collect::Collected;
-use super::{Bounds, Event, HeaderStatus, LastReply, Login, Outcome, Owed, Phase, Proof, Received, Session};
+use super::{
+    Bounds, Event, HeaderStatus, LastReply, Login, Outcome, Owed, Phase, Proof, Received, Sent, Session,
+};
 
 /// The code of the header's status, and the challenge unless there were enough of them.
 type Failure = (u16, Option<(Scheme, Vec<u8>)>);
@@ -266,8 +268,8 @@ impl Session {
             return false;
         }
         let msg = status.msg_ref.unwrap_or(self.our_msg);
-        let Some(index) = self.sent.iter().position(|sent| sent.msg == msg && sent.cmd == status.cmd_ref)
-        else {
+        let awaited = |sent: &Sent| !sent.answered && sent.msg == msg && sent.cmd == status.cmd_ref;
+        let Some(index) = self.sent.iter().position(awaited) else {
             // Statuses of alerts that we sent have no part.
             if status.cmd != "Alert" {
                 events.push(Event::Unmatched { cmd_ref: status.cmd_ref.clone() });
