@@ -3,9 +3,11 @@
 use crate::Engine;
 use crate::error::Error;
 use bellwether_model::time::DAY;
-use bellwether_model::{EventKind, Timestamp};
+use bellwether_model::{ApiKeyId, EnrollmentId, EventKind, SiteId, Timestamp};
 use bellwether_store::Scope;
-use std::sync::PoisonError;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Rows per transaction.
@@ -25,24 +27,37 @@ impl Engine {
         let _ = tokio::time::timeout(POLL, self.work.notified()).await;
     }
 
-    /// Writes who called since the last time. No row is written on every poll.
+    /// Writes who called since the last time. No row is written on every poll. What the database did not take is kept for
+    /// the next time.
     pub async fn flush_last_seen(&self) -> Result<(), Error> {
-        let seen: Vec<_> = {
-            let mut map = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            map.drain().map(|((site, id), at)| (site, id, at)).collect()
-        };
-        for chunk in seen.chunks(CHUNK) {
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        let rows: Vec<_> = seen.iter().map(|((site, id), at)| (*site, *id, *at)).collect();
+        if let Err(error) = self.write_seen(&rows).await {
+            keep(&self.seen, seen);
+            return Err(error);
+        }
+        let used = std::mem::take(&mut *self.used_keys.lock().unwrap_or_else(PoisonError::into_inner));
+        let rows: Vec<_> = used.iter().map(|(id, at)| (*id, *at)).collect();
+        if let Err(error) = self.write_used(&rows).await {
+            keep(&self.used_keys, used);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn write_seen(&self, rows: &[(SiteId, EnrollmentId, Timestamp)]) -> Result<(), Error> {
+        for chunk in rows.chunks(CHUNK) {
             let chunk = chunk.to_vec();
             self.store
                 .write(Scope::System, move |tx| tx.touch_enrollments(&chunk).map_err(Error::from))
                 .await?;
         }
-        let used: Vec<_> = {
-            let mut map = self.used_keys.lock().unwrap_or_else(PoisonError::into_inner);
-            map.drain().collect()
-        };
-        for chunk in used.chunks(CHUNK) {
-            let chunk: Vec<_> = chunk.to_vec();
+        Ok(())
+    }
+
+    async fn write_used(&self, rows: &[(ApiKeyId, Timestamp)]) -> Result<(), Error> {
+        for chunk in rows.chunks(CHUNK) {
+            let chunk = chunk.to_vec();
             self.store
                 .write(Scope::System, move |tx| {
                     for (id, at) in &chunk {
@@ -90,6 +105,15 @@ impl Engine {
             .await?;
         self.sweep_packages(now).await?;
         self.sweep_uploads(now).await
+    }
+}
+
+/// Puts times back that could not be written, unless there are later ones by now.
+fn keep<K: Eq + Hash>(map: &Mutex<HashMap<K, Timestamp>>, unwritten: HashMap<K, Timestamp>) {
+    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    for (key, at) in unwritten {
+        let kept = map.entry(key).or_insert(at);
+        *kept = (*kept).max(at);
     }
 }
 

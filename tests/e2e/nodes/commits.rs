@@ -257,6 +257,29 @@ async fn rt_15_a_node_without_its_database_says_come_back_and_does() {
     }
 }
 
+/// A node that lost its database for a while still knows who called just before.
+#[tokio::test(flavor = "multi_thread")]
+async fn rt_15_who_called_before_the_road_broke_is_written_down_after_it() {
+    let Some(nodes) = Nodes::two().await else { return };
+    let mut mac = nodes.enrolled(Family::Mac).await;
+    // What enrolling left is written before.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    nodes.choose(Choice::Only(0));
+    let called = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    mac.poll().await.unwrap();
+    nodes.gates[0].set(Road::Cut);
+    let seen = || nodes.count("SELECT coalesce(max(last_seen_at), 0) FROM enrollments");
+    // The node tries to write it, and waits in vain for a connection.
+    tokio::time::sleep(Duration::from_secs(5) + ANSWER).await;
+    assert!(seen() < called, "it was written before the road broke; nothing is shown");
+    nodes.gates[0].set(Road::Open);
+    let until = Instant::now() + Duration::from_secs(30);
+    while seen() < called {
+        assert!(Instant::now() < until, "nobody knows that the device called");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// `GetCACert` of a CA that no node has looked up yet, so that the database is asked.
 fn scep_path(nodes: &Nodes) -> String {
     let id = psql(&nodes.database.admin_url(), "SELECT encode(id, 'hex')::uuid FROM authorities LIMIT 1");
