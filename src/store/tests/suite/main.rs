@@ -7,9 +7,13 @@ mod harness;
 #[cfg(test)]
 mod backends;
 #[cfg(test)]
+mod backups;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod packages;
+#[cfg(test)]
+mod quarantine;
 #[cfg(test)]
 mod queue;
 #[cfg(test)]
