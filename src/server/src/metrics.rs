@@ -2,6 +2,7 @@
 
 use crate::edge::Edge;
 use actix_web::{HttpResponse, web};
+use bellwether_engine::{BackupStatus, Drill};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -66,7 +67,29 @@ impl Metrics {
 
 /// `GET /metrics` of the metrics listener.
 pub async fn page(edge: web::Data<Edge>) -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(edge.metrics.render())
+    let mut text = edge.metrics.render();
+    // Without the database there are the other figures still.
+    if let Ok((status, drill)) = edge.engine.backup_health().await {
+        text.push_str(&backups(&status, drill.as_ref()));
+    }
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
+}
+
+/// When backups and drills went well or did not; a figure is missing until it happened once.
+fn backups(status: &BackupStatus, drill: Option<&Drill>) -> String {
+    let good_drill = drill.filter(|drill| drill.problem.is_none());
+    let figures = [
+        ("bellwether_backup_last_success_timestamp_seconds", status.last_good),
+        ("bellwether_backup_last_failure_timestamp_seconds", status.last_failed),
+        ("bellwether_backup_drill_last_success_timestamp_seconds", good_drill.map(|drill| drill.at)),
+    ];
+    let mut out = String::new();
+    for (name, at) in figures {
+        if let Some(at) = at {
+            let _ = writeln!(out, "# TYPE {name} gauge\n{name} {}", at.0 / 1_000);
+        }
+    }
+    out
 }
 
 #[cfg(test)]

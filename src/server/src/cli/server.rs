@@ -11,7 +11,7 @@ use serde_json::json;
 use std::io::IsTerminal as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-fn layers(args: &ServerArgs) -> Result<Layers, Failure> {
+pub(super) fn layers(args: &ServerArgs) -> Result<Layers, Failure> {
     Ok(Sources::of_process(args.flags(), args.config.clone()).load()?)
 }
 
@@ -139,6 +139,7 @@ pub async fn verify_audit(args: &ServerArgs, out: Output) -> Result<(), Failure>
                 "entries": report.entries,
                 "unsealed": report.unsealed,
                 "checkpoints": report.checkpoints,
+                "restored": report.restored,
                 "broken": report.broken,
             })
         })

@@ -257,7 +257,7 @@ fn less_durable() -> Option<&'static str> {
 }
 
 /// One process per data folder: a second writer would stall both and see half of our caches.
-fn lock_folder(folder: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock_folder(folder: &Path) -> Result<File, StoreError> {
     let open = |why: std::io::Error| StoreError::Open(format!("{}: {why}", folder.display()));
     if !folder.exists() {
         std::fs::create_dir_all(folder).map_err(open)?;

@@ -25,7 +25,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 use rows::Writer;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Who keeps account of migrations. Its rows are not data: they say which schema the tables have.
@@ -183,6 +183,30 @@ fn tables(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
     names.retain(|name| name != MIGRATIONS && !name.starts_with("sqlite_"));
     names.sort_unstable();
     Ok(names)
+}
+
+/// Reads a whole backup and keeps nothing: whether it is whole, and how many rows of which table it holds.
+pub fn check(input: &mut dyn Read) -> Result<Counts, StoreError> {
+    struct Nothing;
+    impl rows::Sink for Nothing {
+        fn table(&mut self, _: &str, _: &[String]) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn row(&mut self, _: &[rows::Value]) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+    rows::read(input, &mut Nothing)
+}
+
+/// The lock of a data folder, for who works on its files without opening the database.
+pub struct FolderLock {
+    _file: std::fs::File,
+}
+
+/// Takes the lock, or says that a server runs there.
+pub fn lock(folder: &Path) -> Result<FolderLock, StoreError> {
+    Ok(FolderLock { _file: crate::backend::sqlite::lock_folder(folder)? })
 }
 
 /// Whether this program knows a schema, so that a backup of it can be restored.
