@@ -245,6 +245,11 @@ impl House {
         self.folder.path()
     }
 
+    /// The id of the site that exists from the first start.
+    pub fn default_site(&self) -> String {
+        self.server.as_ref().unwrap().engine.default_site().to_string()
+    }
+
     /// Stops the server; the data stays.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
