@@ -160,7 +160,12 @@ impl Engine {
         let made = loop {
             tokio::select! {
                 made = &mut work => break made.map_err(|e| Error::Internal(e.to_string())).and_then(|made| made),
-                () = tokio::time::sleep(PROLONG) => { self.backup_lease().await?; }
+                () = tokio::time::sleep(PROLONG) => {
+                    // The backup goes on: this process makes no second one meanwhile.
+                    if let Err(error) = self.backup_lease().await {
+                        tracing::warn!(cause = %error, "the lease for a backup was not prolonged");
+                    }
+                }
             }
         };
         self.note_backup(&settings, &actor, source.as_deref(), &made).await?;

@@ -67,6 +67,7 @@ pub async fn restore(wish: RestoreWish) -> Result<Restored, Error> {
             database.display()
         )));
     }
+    folder::sweep(&wish.data_dir, "nobody's", wish.now);
     let verified = verify(&wish.file, &wish.data_dir, &master).await?;
     let work = tokio::task::spawn_blocking(move || {
         let _lock = lock;
