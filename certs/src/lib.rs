@@ -10,6 +10,7 @@
 //! | [`hash`] | digests, HMAC, HKDF, constant-time comparison, random bytes, hex |
 //! | [`keys`] | private and public keys, signatures, which keys a device may have |
 //! | [`seal`] | master key, site keys, sealed blobs, the audit signing key |
+//! | [`stream`] | sealing what is too long for one blob, chunk by chunk |
 //! | [`cert`] | reading certificates, PEM, "was this issued by that" |
 //! | [`ca`] | the device CA and the TLS CA, and the only templates certificates are made from |
 //! | [`csr`] | reading and building PKCS#10 requests |
@@ -29,6 +30,7 @@ pub mod keys;
 mod oid;
 pub mod push;
 pub mod seal;
+pub mod stream;
 
 pub use error::{Error, Result};
 pub use keys::KeyPair;

@@ -261,6 +261,11 @@ impl House {
         &self.server.as_ref().expect("it runs").engine
     }
 
+    /// The id of the site that exists from the first start.
+    pub fn default_site(&self) -> String {
+        self.server.as_ref().unwrap().engine.default_site().to_string()
+    }
+
     /// Stops the server; the data stays.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {

@@ -7,6 +7,8 @@ mod architecture;
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod backups;
+#[cfg(test)]
 mod fuzzing;
 #[cfg(test)]
 mod harness;

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::permit::{Permit, may};
 use crate::vault::{Vault, new_uuid};
 use crate::views::{AuditReport, AuditView, EventView, Listed};
-use crate::witness::{Testimonies, Testimony, Witness};
+use crate::witness::{Restores, Testimonies, Testimony, Witness};
 use bellwether_certs::hash::{ct_eq, hex, hmac_sha256_parts, sha256};
 use bellwether_certs::seal::{SigningKey, audit_signing_key, verify_ed25519};
 use bellwether_model::{Actor, AuditId, EventId, EventKind, SiteId, Timestamp};
@@ -52,6 +52,12 @@ pub(crate) fn entry(
 pub(crate) fn with_details(entry: AuditEntry, details: &serde_json::Value) -> AuditEntry {
     let details = details.to_string();
     AuditEntry { details_digest: sha256(details.as_bytes()).to_vec(), details: Some(details), ..entry }
+}
+
+/// The details of the entry that a restore writes: from which backup, and how far the sealed chain went in it. The
+/// verifier reads them again.
+pub(crate) fn restored_details(backup: &str, from: Timestamp, position: i64) -> serde_json::Value {
+    serde_json::json!({ "backup": backup, "from": from, "position": position })
 }
 
 /// An outbox row to append in the business transaction. `data` must hold no secret.
@@ -317,8 +323,14 @@ pub(crate) async fn verify_site(
         })
         .await?;
     let end = head.map_or(0, |(position, _)| position);
-    let mut report =
-        AuditReport { entries: 0, unsealed, checkpoints: checkpoints.len() as i64, broken: None };
+    let mut report = AuditReport {
+        entries: 0,
+        unsealed,
+        checkpoints: checkpoints.len() as i64,
+        restored: Vec::new(),
+        broken: None,
+    };
+    let (mut restores, mut contradicted) = (Restores::default(), Vec::new());
     let mut waiting = checkpoints.iter().peekable();
     let mut before: Vec<u8> = Vec::new();
     let mut position = 0i64;
@@ -351,13 +363,11 @@ pub(crate) async fn verify_site(
                     Some(format!("entry {expected} ({} by {}) was changed or moved", row.kind, row.actor));
                 return Ok(report);
             }
-            if let Some(line) = testimonies.contradicts(expected, &chain) {
-                report.broken = Some(format!(
-                    "entry {expected} is another one than the witness saw (line {line}): what came after it was \
-                     cut off and written anew"
-                ));
-                return Ok(report);
+            if row.kind == EventKind::ServerRestored {
+                // The link has just shown that this server wrote it.
+                restores.add(expected, row.at, row.details.as_deref());
             }
+            contradicted.extend(testimonies.contradicting(expected, &chain));
             position = expected;
             before = chain;
             report.entries += 1;
@@ -372,16 +382,24 @@ pub(crate) async fn verify_site(
             }
         }
     }
-    if let Some(checkpoint) = waiting.next() {
+    report.restored = restores.told();
+    // What a witness saw of the time between a backup and its restore is explained; everything else is not.
+    if let Some(seen) = contradicted.iter().find(|seen| !restores.explain(seen)) {
+        report.broken = Some(format!(
+            "entry {} is another one than the witness saw (line {}): what came after it was cut off and written anew",
+            seen.position, seen.line
+        ));
+    } else if let Some(checkpoint) = waiting.next() {
         report.broken = Some(format!(
             "a signed checkpoint covers {} entries, but only {position} are left: the end was cut off",
             checkpoint.position
         ));
     } else if report.entries > 0 && checkpoints.last().map(|c| c.position) != Some(position) {
         report.broken = Some(format!("entry {position} is covered by no signed checkpoint"));
-    } else if let Some((seen, line)) = testimonies.longest().filter(|(seen, _)| *seen > position) {
+    } else if let Some(seen) = testimonies.after(position).find(|seen| !restores.explain(seen)) {
         report.broken = Some(format!(
-            "the witness saw {seen} entries (line {line}), but only {position} are left: the end was cut off"
+            "the witness saw {} entries (line {}), but only {position} are left: the end was cut off",
+            seen.position, seen.line
         ));
     } else if let Some(line) = testimonies.bad {
         report.broken = Some(format!("line {line} of the witness was not signed by this server"));

@@ -3,11 +3,13 @@
 use crate::error::Error;
 use crate::idempotency::Idempotency;
 use crate::permit::{Caller, Permit, may};
+use crate::quarantine;
 use crate::vault::{new_uuid, random_below};
 use crate::views::{CommandDetail, CommandView, Listed, PartView, SendOptions, next_page};
 use crate::windows::applied::{self, Setting};
 use crate::{Engine, audit};
 use crate::{apple, uploads, windows};
+use bellwether_model::quarantine::kind_waits_in_quarantine;
 use bellwether_model::time::{DAY, HOUR, MINUTE};
 use bellwether_model::{
     Actor, ChannelKind, CommandId, CommandState, DeviceId, EnrollmentId, EnrollmentState, EventKind, Intent,
@@ -122,14 +124,16 @@ impl Engine {
         limit: i64,
     ) -> Result<Listed<CommandView>, Error> {
         let filter = CommandFilter { device_id: device, state, job_id: job };
-        let rows = self
+        let site = permit.site;
+        let (rows, quarantine) = self
             .store
-            .read(Scope::Site(permit.site), move |tx| {
-                tx.commands(&filter, &Page { after: cursor.clone(), limit }).map_err(Error::from)
+            .read(Scope::Site(site), move |tx| {
+                let rows = tx.commands(&filter, &Page { after: cursor.clone(), limit })?;
+                Ok::<_, Error>((rows, tx.quarantine(site)?.is_some()))
             })
             .await?;
         let next = next_page(&rows, limit, |row| row.id.as_bytes());
-        Ok(Listed { items: rows.into_iter().map(view).collect(), next })
+        Ok(Listed { items: rows.into_iter().map(|row| view(row, quarantine)).collect(), next })
     }
 
     /// One command with its parts.
@@ -138,11 +142,13 @@ impl Engine {
         permit: &Permit<may::ReadDevices>,
         id: CommandId,
     ) -> Result<CommandDetail, Error> {
-        let (command, parts, upload) = self
+        let site = permit.site;
+        let (command, parts, upload, quarantine) = self
             .store
-            .read(Scope::Site(permit.site), move |tx| {
+            .read(Scope::Site(site), move |tx| {
                 let command = tx.command(id)?.ok_or(Error::NotFound("command"))?;
-                Ok::<_, Error>((command, tx.parts(id)?, tx.upload_of_command(id)?))
+                let quarantine = tx.quarantine(site)?.is_some();
+                Ok::<_, Error>((command, tx.parts(id)?, tx.upload_of_command(id)?, quarantine))
             })
             .await?;
         let parts = parts
@@ -157,7 +163,11 @@ impl Engine {
                 finished_at: p.finished_at,
             })
             .collect();
-        Ok(CommandDetail { command: view(command), parts, upload: upload.and_then(uploads::view) })
+        Ok(CommandDetail {
+            command: view(command, quarantine),
+            parts,
+            upload: upload.and_then(uploads::view),
+        })
     }
 
     /// Takes a command back. It wins only if the command was not sent (Q12).
@@ -440,12 +450,13 @@ impl Engine {
     }
 
     async fn command_view(&self, site: SiteId, id: CommandId) -> Result<CommandView, Error> {
-        let row = self
+        let (row, quarantine) = self
             .store
-            .read(Scope::Site(site), move |tx| tx.command(id).map_err(Error::from))
-            .await?
-            .ok_or(Error::NotFound("command"))?;
-        Ok(view(row))
+            .read(Scope::Site(site), move |tx| {
+                Ok::<_, Error>((tx.command(id)?, tx.quarantine(site)?.is_some()))
+            })
+            .await?;
+        Ok(view(row.ok_or(Error::NotFound("command"))?, quarantine))
     }
 }
 
@@ -565,7 +576,8 @@ fn new_password() -> Result<String, Error> {
     Ok(password)
 }
 
-fn view(row: Command) -> CommandView {
+fn view(row: Command, in_quarantine: bool) -> CommandView {
+    let withheld = in_quarantine && !row.state.is_terminal() && kind_waits_in_quarantine(&row.kind);
     CommandView {
         id: row.id,
         device_id: row.device_id,
@@ -573,7 +585,7 @@ fn view(row: Command) -> CommandView {
         kind: row.kind,
         lane: row.lane,
         state: row.state,
-        note: row.note,
+        note: if withheld { Some(quarantine::NOTE.to_owned()) } else { row.note },
         job_id: row.job_id,
         created_at: row.created_at,
         created_by: row.created_by,

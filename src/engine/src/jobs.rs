@@ -29,6 +29,19 @@ impl Engine {
         options: SendOptions,
     ) -> Result<JobView, Error> {
         let permit = self.may_send(caller, site, &intent)?;
+        self.make_job(site, &permit.actor, permit.source.as_deref(), devices, &intent, &options).await
+    }
+
+    /// The same for one who was asked already.
+    pub(crate) async fn make_job(
+        &self,
+        site: SiteId,
+        actor: &Actor,
+        source: Option<&str>,
+        devices: Vec<DeviceId>,
+        intent: &Intent,
+        options: &SendOptions,
+    ) -> Result<JobView, Error> {
         if devices.is_empty() || devices.len() > MAX_TARGETS {
             return Err(Error::Invalid(format!("a job has 1 to {MAX_TARGETS} devices")));
         }
@@ -40,7 +53,7 @@ impl Engine {
         let now = self.now();
         let id = JobId(new_uuid(now)?);
         let body = serde_json::json!({
-            "intent": intent, "expires_in": life(&intent, &options)?,
+            "intent": intent, "expires_in": life(intent, options)?,
         });
         let sealed = self.vault.seal(site, "job", id.as_bytes(), "intent", body.to_string().as_bytes())?;
         let mut unique = devices;
@@ -55,21 +68,21 @@ impl Engine {
             done: 0,
             refused: 0,
             created_at: now,
-            created_by: permit.actor.to_string(),
+            created_by: actor.to_string(),
             finished_at: None,
         };
         let entry = audit::entry(
             now,
-            &permit.actor,
+            actor,
             EventKind::JobCreated,
             &format!("job:{id}"),
-            permit.source.as_deref(),
+            source,
             Some(serde_json::json!({ "intent": intent.kind(), "devices": total })),
         )?;
         let answer = serde_json::json!({ "id": id }).to_string();
         let request = format!("{body}\n{unique:?}");
         let key = options.idempotency_key.as_deref();
-        let once = Idempotency::new(self, site, &permit.actor, key, &request, answer.as_bytes(), now)?;
+        let once = Idempotency::new(self, site, actor, key, &request, answer.as_bytes(), now)?;
         let replayed = self
             .store
             .write(Scope::Site(site), move |tx| {

@@ -8,6 +8,7 @@ mod apple;
 mod audit;
 mod authorities;
 mod background;
+mod backup;
 mod commands;
 mod devices;
 mod directory;
@@ -24,6 +25,7 @@ mod packages;
 mod permit;
 pub mod ports;
 mod push;
+mod quarantine;
 mod reveal;
 mod scep;
 mod setup;
@@ -36,12 +38,17 @@ mod windows;
 mod witness;
 
 pub use apple::{AppleReply, AppleRequest};
+pub use backup::{
+    BackupSettings, BackupStatus, Backups, Drill, Header as BackupHeader, Listed as BackupFile,
+    Made as BackupMade, OfflineBackups, RestoreWish, Restored, Verified, restore,
+};
 pub use bellwether_store::StoreConfig;
 pub use error::Error;
 pub use offline::{OfflineReport, verify_offline};
 pub use packages::{NewPackage, PackageFile};
-pub use permit::{Allows, Caller, Denied, Permit, may};
+pub use permit::{Allows, Caller, Denied, Permit, ServerPermit, may};
 pub use ports::{Clock, PushIdentity, SigningKeys, WakeOutcome, WakeTarget, Waker};
+pub use quarantine::{QuarantineEnded, QuarantineView, WithheldFate, WithheldView};
 pub use setup::{EngineConfig, TlsCaHandle, WindowsConfig};
 pub use uploads::{Arriving, Opening, StoredUpload, UPLOAD_PIECE, UploadRules};
 pub use views::*;
@@ -76,6 +83,10 @@ pub struct Engine {
     entra: RwLock<Option<Arc<windows::Entra>>>,
     /// Keeps signed heads of the audit, when there is one.
     witness: RwLock<Option<Arc<dyn Witness>>>,
+    /// Where backups go, when there is a place.
+    backups: RwLock<Option<Arc<BackupSettings>>>,
+    /// Held while this process makes a backup.
+    backing_up: tokio::sync::Mutex<()>,
     /// Enrollments that called, with the time; written in batches.
     seen: Mutex<HashMap<(SiteId, bellwether_model::EnrollmentId), bellwether_model::Timestamp>>,
     /// Renewals that were tried, with the time: a pass over silent devices costs no write.

@@ -63,6 +63,26 @@ impl Caller {
     }
 }
 
+/// Leave to do `A` on the whole server: a grant for one site is not enough.
+#[derive(Clone, Debug)]
+pub struct ServerPermit<A> {
+    pub(crate) actor: Actor,
+    pub(crate) source: Option<String>,
+    _action: PhantomData<A>,
+}
+
+impl Caller {
+    /// Leave to do `A` on the whole server, or the refusal.
+    pub fn server_permit<A: Allows>(&self) -> Result<ServerPermit<A>, Denied> {
+        if self.grants.allow_server(A::ACTION) {
+            let (actor, source) = (self.actor.clone(), self.source.clone());
+            Ok(ServerPermit { actor, source, _action: PhantomData })
+        } else {
+            Err(Denied { action: A::ACTION })
+        }
+    }
+}
+
 impl<A> Permit<A> {
     /// The site it is good for.
     pub fn site(&self) -> SiteId {
@@ -103,5 +123,7 @@ pub mod may {
         WritePackages = PackageWrite,
         ReadPackages = PackageRead,
         WriteSettings = SettingsWrite,
+        WriteBackups = BackupWrite,
+        ReadBackups = BackupRead,
     );
 }

@@ -130,6 +130,8 @@ impl Engine {
             wakers: RwLock::new(HashMap::new()),
             entra: RwLock::new(None),
             witness: RwLock::new(None),
+            backups: RwLock::new(None),
+            backing_up: tokio::sync::Mutex::new(()),
             seen: Mutex::new(HashMap::new()),
             renewal_tries: Mutex::new(HashMap::new()),
             used_keys: Mutex::new(HashMap::new()),
@@ -141,6 +143,7 @@ impl Engine {
         engine.guard_urls(config.lose_devices).await?;
         engine.guard_provider_id().await?;
         engine.offer_setup_token(now).await?;
+        engine.announce_quarantine().await?;
         engine
             .record(default_site, Actor::Server("start".into()), EventKind::ServerStarted, "server", None)
             .await?;
@@ -367,6 +370,13 @@ async fn check_master_key(store: &Store, master: &MasterKey) -> Result<(), Error
                 .into(),
         )),
     }
+}
+
+/// Whether a database was sealed with this master key; changes nothing.
+pub(crate) async fn opens_master_check(store: &Store, master: &MasterKey) -> Result<bool, Error> {
+    let context = SealContext { kind: "server", id: b"", field: MASTER_CHECK };
+    let stored = store.read(Scope::System, |tx| tx.server_setting(MASTER_CHECK).map_err(Error::from)).await?;
+    Ok(stored.is_some_and(|blob| master.open(&context, &blob).is_ok()))
 }
 
 async fn ensure_default_site(store: &Store, vault: &Vault, now: Timestamp) -> Result<SiteId, Error> {

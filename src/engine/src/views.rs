@@ -531,6 +531,9 @@ pub struct AuditReport {
     pub unsealed: i64,
     /// Checkpoints checked.
     pub checkpoints: i64,
+    /// Restores from backups that it went through, in words: what a witness saw before them and is not there any more
+    /// was lost with the restore, not cut off.
+    pub restored: Vec<String>,
     /// The first thing that is wrong, in words; `None`: all good.
     pub broken: Option<String>,
 }

@@ -121,6 +121,16 @@ words!(
         UploadReceived = "upload.received",
         /// A device's upload was fetched by somebody.
         UploadDownloaded = "upload.downloaded",
+        /// A backup was made.
+        BackupMade = "backup.made",
+        /// A backup could not be made.
+        BackupFailed = "backup.failed",
+        /// A backup was old enough to be removed.
+        BackupPruned = "backup.pruned",
+        /// The data is a backup's from here on.
+        ServerRestored = "server.restored",
+        /// An admin ended the quarantine after a restore.
+        QuarantineEnded = "quarantine.ended",
         /// The server was set up for the first time.
         ServerSetUp = "server.set-up",
         /// The server started; the audit begins here again.

@@ -12,6 +12,7 @@ pub mod intent;
 pub mod lifecycle;
 pub mod permit;
 pub mod platform;
+pub mod quarantine;
 pub mod time;
 
 pub use audit::{Actor, EventKind};

@@ -39,6 +39,10 @@ words!(
         PackageRead = "package:read",
         /// Change server and site settings.
         SettingsWrite = "settings:write",
+        /// Make backups. On the whole server only.
+        BackupWrite = "backup:write",
+        /// See which backups there are. On the whole server only.
+        BackupRead = "backup:read",
     }
 );
 

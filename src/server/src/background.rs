@@ -12,6 +12,8 @@ const SEAL: Duration = Duration::from_secs(1);
 const LAST_SEEN: Duration = Duration::from_secs(5);
 const HOUSEKEEP: Duration = Duration::from_secs(30);
 const RESERVE: Duration = Duration::from_secs(2);
+/// How often it is asked whether a backup is due. The first time is this long after a start.
+const BACKUP: Duration = Duration::from_secs(60);
 const CERTIFICATE: Duration = Duration::from_secs(3600);
 
 /// The running loops.
@@ -47,6 +49,11 @@ impl Background {
         loops.spawn(every(HOUSEKEEP, stopped.clone(), "housekeeping", move || {
             let engine = Arc::clone(&e);
             async move { if engine.is_disk_full() { Ok(()) } else { engine.housekeep_once().await } }
+        }));
+        let e = of(engine);
+        loops.spawn(every(BACKUP, stopped.clone(), "backup", move || {
+            let engine = Arc::clone(&e);
+            async move { engine.backup_if_due().await }
         }));
         let tls = Arc::clone(tls);
         loops.spawn(every(CERTIFICATE, stopped, "tls-certificate", move || {

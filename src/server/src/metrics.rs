@@ -3,6 +3,7 @@
 use crate::clock::SystemClock;
 use crate::edge::Edge;
 use actix_web::{HttpResponse, web};
+use bellwether_engine::{BackupStatus, Drill};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -69,6 +70,10 @@ impl Metrics {
 pub async fn page(edge: web::Data<Edge>) -> HttpResponse {
     let mut text = edge.metrics.render();
     text.push_str(&gauges(edge.engine.is_disk_full(), SystemClock::held_by()));
+    // Without the database there are the other figures still.
+    if let Ok((status, drill)) = edge.engine.backup_health().await {
+        text.push_str(&backups(&status, drill.as_ref()));
+    }
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
 }
 
@@ -80,6 +85,23 @@ fn gauges(disk_full: bool, clock_off_by: Option<i64>) -> String {
         i32::from(disk_full),
         clock_off_by.unwrap_or_default() / 1000
     )
+}
+
+/// When backups and drills went well or did not; a figure is missing until it happened once.
+fn backups(status: &BackupStatus, drill: Option<&Drill>) -> String {
+    let good_drill = drill.filter(|drill| drill.problem.is_none());
+    let figures = [
+        ("bellwether_backup_last_success_timestamp_seconds", status.last_good),
+        ("bellwether_backup_last_failure_timestamp_seconds", status.last_failed),
+        ("bellwether_backup_drill_last_success_timestamp_seconds", good_drill.map(|drill| drill.at)),
+    ];
+    let mut out = String::new();
+    for (name, at) in figures {
+        if let Some(at) = at {
+            let _ = writeln!(out, "# TYPE {name} gauge\n{name} {}", at.0 / 1_000);
+        }
+    }
+    out
 }
 
 #[cfg(test)]

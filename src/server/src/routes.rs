@@ -1,7 +1,7 @@
 //! Every route of the server, in one table. What is not here does not exist.
 
 use crate::api::{
-    self, audit, commands, devices, enrollment_accounts, invitations, keys, openapi, packages, push,
+    self, audit, backups, commands, devices, enrollment_accounts, invitations, keys, openapi, packages, push,
 };
 use crate::device::{apple, package, scep, upload, windows};
 use crate::tls::Side;
@@ -140,6 +140,10 @@ pub fn table() -> Vec<Entry> {
         Key public GET "/api/v1/audit" => audit::list;
         Key public GET "/api/v1/audit/verify" => audit::verify;
         Key public GET "/api/v1/events" => audit::events;
+        Key public GET "/api/v1/backups" => backups::list;
+        Key public POST "/api/v1/backups" => backups::create;
+        Key public GET "/api/v1/quarantine" => backups::quarantine;
+        Key public POST "/api/v1/quarantine/end" => backups::end_quarantine;
     ]
 }
 

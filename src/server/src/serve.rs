@@ -12,7 +12,9 @@ use crate::witness::WitnessFile;
 use actix_web::dev::ServerHandle;
 use actix_web::web;
 use bellwether_certs::cert::ders_to_pem;
-use bellwether_engine::{Engine, EngineConfig, Entra, StoreConfig, UploadRules, WindowsConfig};
+use bellwether_engine::{
+    BackupSettings, Engine, EngineConfig, Entra, StoreConfig, UploadRules, WindowsConfig,
+};
 use bellwether_model::Platform;
 use bellwether_model::time::DAY;
 use bellwether_store::PostgresUrl;
@@ -170,6 +172,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         let keys = EntraKeys::new(entra).map_err(|e| StartError::Entra(e.to_string()))?;
         engine.set_entra(Arc::new(Entra::new(entra.settings()?, Arc::new(keys))?));
     }
+    engine.set_backups(backups(&config));
     if let Some(path) = &config.audit_witness {
         engine.set_witness(WitnessFile::shared(path.clone()));
     }
@@ -268,6 +271,16 @@ pub fn store(config: &Config) -> StoreConfig {
             allow_rls_bypass: false,
         },
         None => StoreConfig::Sqlite { folder: config.data_dir.clone(), readers: SQLITE_READERS },
+    }
+}
+
+/// Where backups go. Offline verbs use the same.
+pub fn backups(config: &Config) -> BackupSettings {
+    BackupSettings {
+        folder: config.backup_folder.clone(),
+        every_hours: config.backup_every_hours,
+        keep_days: config.backup_keep_days,
+        server: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 

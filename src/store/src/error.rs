@@ -66,6 +66,9 @@ pub enum StoreError {
          use a plain role that owns the database"
     )]
     RoleBypassesRls,
+    /// A backup could not be made, read or brought back. Says why; nothing that was there is changed.
+    #[error("{0}")]
+    Backup(String),
     /// The store could not be opened.
     #[error("the database cannot be opened: {0}")]
     Open(String),

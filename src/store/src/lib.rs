@@ -5,6 +5,7 @@
 //! [`StoreError::WrongScope`].
 
 mod backend;
+pub mod backup;
 mod cell;
 mod error;
 pub mod records;

@@ -424,6 +424,23 @@ pub struct QueueRules {
     pub accepted_for: i64,
 }
 
+/// A command that a quarantine withholds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// Id.
+    pub id: CommandId,
+    /// For.
+    pub device_id: DeviceId,
+    /// In the queue of.
+    pub channel_id: ChannelId,
+    /// Intent kind.
+    pub kind: String,
+    /// When accepted.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
 /// What an answer did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {

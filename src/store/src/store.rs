@@ -89,7 +89,7 @@ pub struct Store {
     backend: Arc<Backend>,
 }
 
-enum Backend {
+pub(crate) enum Backend {
     Sqlite(Sqlite),
     Postgres(Postgres),
 }
@@ -189,6 +189,10 @@ impl Store {
                 attempt.value
             }
         }
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// Whether the store has stopped writing because the disk failed; the server should exit.

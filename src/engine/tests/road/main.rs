@@ -10,6 +10,7 @@
 
 #[macro_use]
 mod backends;
+mod backups;
 mod certificates;
 mod enrolling;
 mod enrollment_accounts;

@@ -4,6 +4,7 @@
 //! it leaves behind, and of that a `Permit` for one action in one site.
 
 pub mod audit;
+pub mod backups;
 pub mod commands;
 pub mod devices;
 pub mod enrollment_accounts;

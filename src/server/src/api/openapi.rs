@@ -1,7 +1,9 @@
 //! The OpenAPI 3.1 document, generated from the handlers.
 
 use super::Answer;
-use super::{audit, commands, devices, enrollment_accounts, invitations, keys, packages, push, views};
+use super::{
+    audit, backups, commands, devices, enrollment_accounts, invitations, keys, packages, push, views,
+};
 use crate::problem::Problem;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder};
@@ -25,6 +27,7 @@ use utoipa::{Modify, OpenApi};
         commands::retry, commands::result, commands::secret, commands::upload, commands::jobs, commands::job,
         push::list, push::import,
         audit::list, audit::verify, audit::events,
+        backups::list, backups::create, backups::quarantine, backups::end_quarantine,
     ),
     components(schemas(Problem, views::Fact)),
     security(("key" = [])),

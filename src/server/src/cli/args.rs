@@ -97,6 +97,14 @@ pub enum Verb {
     /// Who did what.
     #[command(subcommand)]
     Audit(Audit),
+    /// Backups: made beside a running server; tried and looked at without one.
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Bring a backup back, on this machine, with every server stopped.
+    Restore(RestoreArgs),
+    /// The quarantine after a restore.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
     /// API keys.
     #[command(subcommand)]
     Key(Key),
@@ -109,6 +117,65 @@ pub enum Verb {
     Completions {
         /// For which shell.
         shell: clap_complete::Shell,
+    },
+}
+
+/// Backups.
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// Have the server make a backup.
+    Now {
+        /// Without a server, on this machine's data. With SQLite the server must be stopped.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// List the server's backups.
+    List {
+        /// Without a server: the folder of this machine's configuration.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Open everything in a backup, bring it into a scratch database and look at it. On this machine; a server may run.
+    Verify {
+        /// A file; without it the newest.
+        #[arg(value_name = "FILE", conflicts_with = "all")]
+        file: Option<PathBuf>,
+        /// Every file of the folder.
+        #[arg(long)]
+        all: bool,
+    },
+    /// The same with the newest one, and write down how it went.
+    Drill,
+}
+
+/// Bring a backup back.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup: a path, or a name in the folder of backups.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Move what is there aside. Nothing is deleted.
+    #[arg(long)]
+    pub replace: bool,
+    /// Take every API key away: keys that were revoked after the backup are good again in it. The next start makes a
+    /// setup token.
+    #[arg(long)]
+    pub revoke_api_keys: bool,
+}
+
+/// The quarantine after a restore.
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// Whether the server is in one, and which commands wait.
+    Show,
+    /// End it.
+    End {
+        /// Cancel the commands that wait.
+        #[arg(long, conflicts_with = "send_withheld")]
+        cancel_withheld: bool,
+        /// Send the commands that wait.
+        #[arg(long)]
+        send_withheld: bool,
     },
 }
 

@@ -107,6 +107,12 @@ impl Client {
         self.call(Method::POST, path, &[], Some(body), idempotency_key).await
     }
 
+    /// POST of what may take as long as a file.
+    pub async fn post_slow(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
+        let request = self.http.post(self.endpoint(path, &[])?).timeout(UPLOAD_TIME).json(body);
+        self.answer(request).await
+    }
+
     /// POST of a file, as it is.
     pub async fn upload(
         &self,

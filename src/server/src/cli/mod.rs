@@ -1,6 +1,7 @@
 //! The program: one binary that serves, and that speaks to a server.
 
 mod args;
+mod backups;
 mod client;
 mod intents;
 mod output;
@@ -56,6 +57,13 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             server::show_config(&cli.server, origin, out)
         }
         Some(Verb::Audit(Audit::Verify { online: false })) => server::verify_audit(&cli.server, out).await,
+        Some(Verb::Backup(args::Backup::Now { offline: true })) => backups::now(&cli.server, out).await,
+        Some(Verb::Backup(args::Backup::List { offline: true })) => backups::list(&cli.server, out),
+        Some(Verb::Backup(args::Backup::Verify { file, all })) => {
+            backups::verify(&cli.server, file, all, out).await
+        }
+        Some(Verb::Backup(args::Backup::Drill)) => backups::drill(&cli.server, out).await,
+        Some(Verb::Restore(args)) => backups::restore(&cli.server, args, out).await,
         Some(Verb::Openapi) => {
             output::line(crate::api::openapi::text().trim_end());
             Ok(())

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long a server whose disk failed takes to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
-fn layers(args: &ServerArgs) -> Result<Layers, Failure> {
+pub(super) fn layers(args: &ServerArgs) -> Result<Layers, Failure> {
     Ok(Sources::of_process(args.flags()?, args.config.clone()).load()?)
 }
 
@@ -155,6 +155,7 @@ pub async fn verify_audit(args: &ServerArgs, out: Output) -> Result<(), Failure>
                 "entries": report.entries,
                 "unsealed": report.unsealed,
                 "checkpoints": report.checkpoints,
+                "restored": report.restored,
                 "broken": report.broken,
             })
         })

@@ -2,8 +2,8 @@
 
 use super::Failure;
 use super::args::{
-    Apns, Audit, ClientArgs, Command, Device, EnrollmentAccounts, Invitation, Job, Key, Login, Output,
-    Packages, Paging, Send, Verb,
+    Apns, Audit, Backup, ClientArgs, Command, Device, EnrollmentAccounts, Invitation, Job, Key, Login,
+    Output, Packages, Paging, Quarantine, Send, Verb,
 };
 use super::client::Client;
 use super::output::{self, Column};
@@ -21,6 +21,32 @@ pub const REPORT: &[Column] = &[
     ("UNSEALED", "/unsealed"),
     ("CHECKPOINTS", "/checkpoints"),
     ("BROKEN", "/broken"),
+];
+/// Columns of backups.
+pub const BACKUPS: &[Column] = &[
+    ("NAME", "/name"),
+    ("AT", "/at"),
+    ("BYTES", "/bytes"),
+    ("BACKEND", "/backend"),
+    ("SERVER", "/server"),
+    ("PROBLEM", "/problem"),
+];
+/// Columns of a backup that was just made or tried.
+pub const MADE: &[Column] = &[
+    ("NAME", "/name"),
+    ("AT", "/at"),
+    ("BYTES", "/bytes"),
+    ("TABLES", "/tables"),
+    ("ROWS", "/rows"),
+    ("GOOD", "/good"),
+    ("PROBLEM", "/problem"),
+];
+const WITHHELD: &[Column] = &[
+    ("ID", "/id"),
+    ("KIND", "/kind"),
+    ("DEVICE", "/device_id"),
+    ("CREATED", "/created_at"),
+    ("BY", "/created_by"),
 ];
 const COMMANDS: &[Column] = &[
     ("ID", "/id"),
@@ -160,10 +186,20 @@ pub async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Failure
                 _ => Err(Failure::new("the audit is not intact")),
             }
         }
-        Verb::Key(verb) => key(client, verb, out).await,
-        Verb::Serve | Verb::Login(_) | Verb::Config(_) | Verb::Openapi | Verb::Completions { .. } => {
-            Err(Failure::new("this verb needs no server"))
+        Verb::Backup(Backup::Now { .. }) => {
+            let made = client.post_slow(&["backups"], &json!({})).await?;
+            print_rows(&made, std::slice::from_ref(&made), MADE, out);
+            Ok(())
         }
+        Verb::Backup(_) => backups(client, out).await,
+        Verb::Quarantine(verb) => quarantine(client, verb, out).await,
+        Verb::Key(verb) => key(client, verb, out).await,
+        Verb::Restore(_)
+        | Verb::Serve
+        | Verb::Login(_)
+        | Verb::Config(_)
+        | Verb::Openapi
+        | Verb::Completions { .. } => Err(Failure::new("this verb needs no server")),
     }
 }
 
@@ -450,6 +486,59 @@ async fn apns(client: &Client, verb: Apns, out: Output) -> Result<(), Failure> {
             print_rows(&made, std::slice::from_ref(&made), PUSH, out);
         }
         Apns::Status => print_list(&client.get(&["push", "apple"], &[]).await?, PUSH, out),
+    }
+    Ok(())
+}
+
+async fn backups(client: &Client, out: Output) -> Result<(), Failure> {
+    let all = client.get(&["backups"], &[]).await?;
+    let rows = all.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    print_rows(&all, &rows, BACKUPS, out);
+    if out == Output::Table {
+        let field = |path| output::clean(&text(&all, path).unwrap_or_else(|| "never".to_owned()));
+        output::note(&format!("last good    {}", field("/last_good_at")));
+        output::note(&format!("last drill   {}", field("/drill/at")));
+        for (what, path) in [("FAILED", "/failure"), ("DRILL FAILED", "/drill/problem")] {
+            if let Some(why) = text(&all, path) {
+                output::note(&format!("{what}: {}", output::clean(&why)));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn quarantine(client: &Client, verb: Quarantine, out: Output) -> Result<(), Failure> {
+    match verb {
+        Quarantine::Show => {
+            let found = client.get(&["quarantine"], &[]).await?;
+            let rows = found.get("withheld").and_then(Value::as_array).cloned().unwrap_or_default();
+            print_rows(&found, &rows, WITHHELD, out);
+            if out == Output::Table {
+                let field = |path| output::clean(&text(&found, path).unwrap_or_default());
+                output::note(&match found.get("active") {
+                    Some(Value::Bool(true)) => format!(
+                        "In quarantine since {}: restored from {}, with data from {}. {} commands wait.",
+                        field("/since"),
+                        field("/backup"),
+                        field("/data_from"),
+                        found.get("withheld_total").and_then(Value::as_u64).unwrap_or_default()
+                    ),
+                    _ => "Not in quarantine.".to_owned(),
+                });
+            }
+        }
+        Quarantine::End { cancel_withheld, send_withheld } => {
+            let fate = match (cancel_withheld, send_withheld) {
+                (true, _) => Some("cancel"),
+                (_, true) => Some("send"),
+                _ => None,
+            };
+            let ended = client.post_slow(&["quarantine", "end"], &json!({ "withheld": fate })).await?;
+            match out {
+                Output::Json => output::json(&ended),
+                Output::Table => output::facts(&ended),
+            }
+        }
     }
     Ok(())
 }

@@ -228,6 +228,24 @@ pub const KEYS: &[Key] = &[
         "a file that every signed head of the audit is added to; put it where the database's admin cannot write",
     ),
     key(
+        "backup.folder",
+        Kind::Path,
+        None,
+        "folder for backups; <data_dir>/backups without it. Another disk is better",
+    ),
+    key(
+        "backup.every_hours",
+        Kind::Number,
+        Some("24"),
+        "hours between two backups; 0: only when somebody asks",
+    ),
+    key(
+        "backup.keep_days",
+        Kind::Number,
+        Some("90"),
+        "days after which a backup is removed: 1 to 3650; the three newest stay",
+    ),
+    key(
         "uploads.keep_days",
         Kind::Number,
         Some("30"),

@@ -55,6 +55,12 @@ pub struct Config {
     pub entra: Option<EntraConfig>,
     /// A file for the signed heads of the audit; `None`: they stand in the database only.
     pub audit_witness: Option<PathBuf>,
+    /// Where backups go.
+    pub backup_folder: PathBuf,
+    /// Hours between two; 0: none by itself.
+    pub backup_every_hours: u32,
+    /// Days that they are kept.
+    pub backup_keep_days: u32,
     /// Days that devices' uploads are kept.
     pub uploads_keep_days: u16,
     /// Bytes of all of them.
@@ -134,8 +140,9 @@ impl Config {
                 ));
             }
         };
+        let data_dir = read.path("data_dir").unwrap_or_else(|| PathBuf::from("data"));
         let config = Self {
-            data_dir: read.path("data_dir").unwrap_or_else(|| PathBuf::from("data")),
+            data_dir: data_dir.clone(),
             database: read.secret("database"),
             master_key: read.secret("master_key"),
             organization: read.text("organization"),
@@ -162,6 +169,9 @@ impl Config {
             wns: WnsSettings::read(&read)?,
             entra: entra::read(&read)?,
             audit_witness: read.path("audit.witness"),
+            backup_folder: read.path("backup.folder").unwrap_or_else(|| data_dir.join("backups")),
+            backup_every_hours: read.parse("backup.every_hours", "a number of hours is wanted")?,
+            backup_keep_days: read.parse("backup.keep_days", "a number of days is wanted")?,
             uploads_keep_days: read.parse("uploads.keep_days", "a number of days is wanted")?,
             uploads_total_bytes: read.parse("uploads.total_bytes", WHOLE)?,
             disk_reserve_bytes: read.parse("disk.reserve_bytes", WHOLE)?,
@@ -190,6 +200,9 @@ impl Config {
             return Err(ConfigError::Contradiction(
                 "limits.connections and limits.request_seconds cannot be 0".into(),
             ));
+        }
+        if !(1..=3650).contains(&config.backup_keep_days) {
+            return Err(read.wrong("backup.keep_days", "1 to 3650 days are wanted"));
         }
         if !(1..=365).contains(&config.uploads_keep_days) {
             return Err(read.wrong("uploads.keep_days", "1 to 365 days are wanted"));

@@ -29,6 +29,37 @@ where
     Ok(())
 }
 
+/// The versions that this program knows, oldest first. Both trees have the same.
+pub(crate) fn versions() -> Vec<String> {
+    let known: Vec<Box<dyn Migration<diesel::sqlite::Sqlite>>> = SQLITE.migrations().unwrap_or_default();
+    let mut versions: Vec<String> = known.iter().map(|m| m.name().version().to_string()).collect();
+    versions.sort_unstable();
+    versions
+}
+
+/// Runs what an empty database needs to have the schema that it had at a version.
+pub(crate) fn up_to<DB, H>(
+    harness: &mut H,
+    source: EmbeddedMigrations,
+    version: &str,
+) -> Result<(), StoreError>
+where
+    DB: Backend,
+    H: MigrationHarness<DB>,
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    let open = |why: Box<dyn std::error::Error + Send + Sync>| StoreError::Open(format!("migrations: {why}"));
+    // Makes the table that keeps account of them.
+    harness.applied_migrations().map_err(open)?;
+    let mut known: Vec<Box<dyn Migration<DB>>> = MigrationSource::<DB>::migrations(&source).map_err(open)?;
+    known.retain(|m| m.name().version().to_string().as_str() <= version);
+    known.sort_by_key(|m| m.name().version().to_string());
+    for migration in &known {
+        harness.run_migration(migration.as_ref()).map_err(open)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

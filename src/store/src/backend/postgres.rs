@@ -22,7 +22,7 @@ diesel::define_sql_function!(fn pg_advisory_unlock(key: BigInt) -> Bool);
 diesel::define_sql_function!(fn clock_timestamp() -> Timestamptz);
 
 /// Keeps two processes from migrating at once. Any number that nobody else uses.
-const MIGRATION_LOCK: i64 = 0x6265_6c6c_7765_7468;
+pub(crate) const MIGRATION_LOCK: i64 = 0x6265_6c6c_7765_7468;
 /// 2000-01-01, PostgreSQL's epoch, in milliseconds since 1970.
 const PG_EPOCH: i64 = 946_684_800_000;
 /// How libpq notices a road that fell silent: seconds to connect, milliseconds until sent bytes are confirmed, and
@@ -189,6 +189,11 @@ fn check(pg: &mut PgConnection, allow_rls_bypass: bool) -> Result<(), StoreError
         );
     }
     Ok(())
+}
+
+/// A connection beside the pool.
+pub(crate) fn connect(url: &PostgresUrl) -> Result<PgConnection, StoreError> {
+    Manager { url: url.clone() }.connect_pg()
 }
 
 /// Makes connections.

@@ -41,6 +41,7 @@ pub(crate) struct Sqlite {
     queue: Option<mpsc::Sender<Box<dyn Op>>>,
     writer: Option<JoinHandle<()>>,
     readers: r2d2::Pool<Readers>,
+    path: PathBuf,
     failed: Arc<AtomicBool>,
     reserve: Arc<Reserve>,
     /// Held until the writer is gone.
@@ -73,7 +74,7 @@ impl Sqlite {
             .min_idle(Some(1))
             .connection_timeout(Duration::from_secs(10))
             .test_on_check_out(false)
-            .build(Readers { path })
+            .build(Readers { path: path.clone() })
             .map_err(|why| StoreError::Open(why.to_string()))?;
         let (queue, waiting) = mpsc::channel(WAITING);
         let failed = Arc::new(AtomicBool::new(false));
@@ -88,7 +89,7 @@ impl Sqlite {
             .name("store-writer".to_owned())
             .spawn(move || work.serve())
             .map_err(|why| StoreError::Open(format!("cannot start the writer: {why}")))?;
-        Ok(Self { queue: Some(queue), writer: Some(writer), readers, failed, reserve, _lock: lock })
+        Ok(Self { queue: Some(queue), writer: Some(writer), readers, path, failed, reserve, _lock: lock })
     }
 
     /// The room that is kept for administrators.
@@ -106,6 +107,17 @@ impl Sqlite {
         self.readers
             .get()
             .map_err(|why| StoreError::Unavailable(format!("no free reading connection: {why}")))
+    }
+
+    /// A reading connection beside the pool, for what takes long.
+    pub(crate) fn another_reader(&self) -> Result<Conn, StoreError> {
+        r2d2::ManageConnection::connect(&Readers { path: self.path.clone() })
+    }
+
+    /// Bytes of the database and of what is on its way into it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let wal = self.path.with_file_name(format!("{FILE}-wal"));
+        [&self.path, &wal].iter().filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
     }
 
     /// Whether the disk failed and writing has stopped for good.
@@ -352,6 +364,24 @@ impl r2d2::ManageConnection for Readers {
     }
 }
 
+/// A new database's file in a folder that has none, for who fills it alone.
+pub(crate) fn new_file(folder: &Path) -> Result<SqliteConnection, StoreError> {
+    let path = folder.join(FILE);
+    if path.exists() {
+        return Err(StoreError::Open(format!("{} is there already", path.display())));
+    }
+    private_file(&path)?;
+    connect(&path)
+}
+
+/// Makes sure that the file is on the disk, under its name.
+pub(crate) fn sync(folder: &Path) -> Result<(), StoreError> {
+    let synced = File::open(folder.join(FILE)).and_then(|file| file.sync_all());
+    synced
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(|why| StoreError::Backup(format!("{}: {why}", folder.display())))
+}
+
 fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
     let name =
         path.to_str().ok_or_else(|| StoreError::Open("the data folder's name is not UTF-8".to_owned()))?;
@@ -379,7 +409,7 @@ fn less_durable() -> Option<&'static str> {
 }
 
 /// One process per data folder: a second writer would stall both and see half of our caches.
-fn lock_folder(folder: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock_folder(folder: &Path) -> Result<File, StoreError> {
     let open = |why: std::io::Error| StoreError::Open(format!("{}: {why}", folder.display()));
     if !folder.exists() {
         std::fs::create_dir_all(folder).map_err(open)?;

@@ -11,6 +11,7 @@ mod keys;
 mod misc;
 mod packages;
 mod push;
+pub(crate) mod quarantine;
 mod queue;
 mod sites;
 mod states;

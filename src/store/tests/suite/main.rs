@@ -7,11 +7,15 @@ mod harness;
 #[cfg(test)]
 mod backends;
 #[cfg(test)]
+mod backups;
+#[cfg(test)]
 mod fair;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
 mod packages;
+#[cfg(test)]
+mod quarantine;
 #[cfg(test)]
 mod queue;
 #[cfg(test)]

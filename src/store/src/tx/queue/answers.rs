@@ -7,6 +7,7 @@ use crate::cell::Cell;
 use crate::records::{Answered, QueueRules, Reply};
 use crate::schema::{commands, delivery_parts, enrollments, parts};
 use crate::tx::Tx;
+use crate::tx::quarantine::was_handed_over_since;
 use bellwether_model::lifecycle::{AnswerVerdict, judge};
 use bellwether_model::{ChannelId, CommandState, Outcome, PartId, PartState, Timestamp};
 use diesel::prelude::*;
@@ -36,7 +37,11 @@ impl Tx<'_> {
                 return Ok(UNKNOWN);
             }
             let before = CommandState::cooked(command.state.clone())?;
-            let verdict = judge(PartState::cooked(part.state.clone())?, reply.outcome);
+            let mut state = PartState::cooked(part.state.clone())?;
+            if state == PartState::Queued && was_handed_over_since(conn, site, command.created_at)? {
+                state = PartState::Sent;
+            }
+            let verdict = judge(state, reply.outcome);
             let request = Some(part.request.clone());
             if verdict != AnswerVerdict::Applied {
                 let command = Some(command.record()?);

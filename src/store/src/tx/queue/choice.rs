@@ -5,7 +5,9 @@ use crate::StoreError;
 use crate::backend::{AtMost as _, Conn, native};
 use crate::cell::Cell;
 use crate::records::{Peek, QueueRules};
-use crate::schema::{channels, commands, enrollments, parts};
+use crate::schema::{channels, commands, enrollments, parts, site_settings};
+use crate::tx::quarantine::QUARANTINE;
+use bellwether_model::quarantine::kind_waits_in_quarantine;
 use bellwether_model::time::MINUTE;
 use bellwether_model::{ChannelId, Guarantee, Lane, PartId};
 use diesel::prelude::*;
@@ -32,6 +34,8 @@ pub(super) struct Open {
 
 /// Chooses. An unanswered delivery goes first, unless an emergency command waits and it is none itself, or its parts
 /// may not be sent again now: parked after too many sends (Q8), in the pause of an until-silent command, at most once.
+/// After a restore nothing that destroys is offered before an admin ends the quarantine (Q14); it is asked here, in the
+/// transaction that sends (Q11).
 pub(super) fn choose(
     conn: &mut Conn,
     site: &[u8],
@@ -41,17 +45,15 @@ pub(super) fn choose(
     limit: i64,
 ) -> Result<Choice, StoreError> {
     let nothing = Choice { open: None, offer: Vec::new(), resend: false };
-    if !takes_commands(conn, site, channel)? {
-        return Ok(nothing);
-    }
+    let Some(quarantine) = takes_commands(conn, site, channel)? else { return Ok(nothing) };
     let answered: Vec<Vec<u8>> = peek.answering.iter().map(Cell::raw).collect();
-    let open = load_open(conn, site, channel, peek, rules, &answered)?;
+    let open = load_open(conn, site, channel, peek, rules, &answered, quarantine)?;
     let Some((open, again)) = open else {
-        let offer = next(conn, site, channel, peek, rules, &answered, limit)?;
+        let offer = next(conn, site, channel, peek, rules, &answered, quarantine, limit)?;
         return Ok(Choice { offer, ..nothing });
     };
     if again.is_empty() || !again.iter().any(|(command, _)| is_emergency(command)) {
-        let offer = next(conn, site, channel, peek, rules, &answered, limit)?;
+        let offer = next(conn, site, channel, peek, rules, &answered, quarantine, limit)?;
         let overtakes = offer.first().is_some_and(|(command, _)| is_emergency(command));
         if again.is_empty() || overtakes {
             return Ok(Choice { open: Some(open), offer, resend: false });
@@ -86,18 +88,25 @@ fn is_emergency(command: &CommandRow) -> bool {
     command.lane == Lane::Emergency.as_str()
 }
 
-/// Q10, Q11: only an enabled channel of an active enrollment is offered anything.
-fn takes_commands(conn: &mut Conn, site: &[u8], channel: ChannelId) -> Result<bool, StoreError> {
-    let row: Option<(bool, String)> = native!(conn => channels::table
+/// Q10, Q11: only an enabled channel of an active enrollment is offered anything. Then: whether the site is in
+/// quarantine.
+fn takes_commands(conn: &mut Conn, site: &[u8], channel: ChannelId) -> Result<Option<bool>, StoreError> {
+    let row: Option<(bool, String, bool)> = native!(conn => channels::table
             .inner_join(enrollments::table.on(
                 enrollments::site_id.eq(channels::site_id).and(enrollments::id.eq(channels::enrollment_id)),
             ))
             .filter(channels::site_id.eq(site))
             .filter(channels::id.eq(channel.raw()))
-            .select((channels::enabled, enrollments::state))
+            .select((channels::enabled, enrollments::state, diesel::dsl::exists(quarantine(site.to_vec(), QUARANTINE))))
             .get_result(conn))
     .optional()?;
-    Ok(row.is_some_and(|(enabled, state)| enabled && state == "active"))
+    Ok(row.filter(|(enabled, state, _)| *enabled && state == "active").map(|(.., quarantine)| quarantine))
+}
+
+/// A row while the site is in quarantine. One look with the channel's own: a poll costs no query more.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn quarantine(site: Vec<u8>, key: &'static str) -> _ {
+    site_settings::table.filter(site_settings::site_id.eq(site)).filter(site_settings::key.eq(key))
 }
 
 type Sent = Vec<(CommandRow, PartRow)>;
@@ -110,6 +119,7 @@ fn load_open(
     peek: &Peek,
     rules: &QueueRules,
     answered: &[Vec<u8>],
+    quarantine: bool,
 ) -> Result<Option<(Open, Sent)>, StoreError> {
     let Some(id) = open_delivery(conn, site, &channel.raw())? else { return Ok(None) };
     let mut waiting = unanswered(conn, site, &id)?;
@@ -117,7 +127,8 @@ fn load_open(
     let mut open = Open { id, stuck: Vec::new(), resendable: false };
     let mut again = Vec::new();
     for (command, part) in waiting {
-        if may_resend(&command, &part, peek, rules)? {
+        let withheld = quarantine && kind_waits_in_quarantine(&command.kind);
+        if !withheld && may_resend(&command, &part, peek, rules)? {
             again.push((command, part));
         } else {
             open.stuck.push((command, part));
@@ -130,6 +141,9 @@ fn load_open(
 /// What was handed over so long ago belongs to an earlier session of the device: it answers within seconds.
 const SESSION: i64 = 2 * MINUTE;
 
+/// Id, lane, sequence, guarantee and kind of a command that waits.
+type Waiting = (Vec<u8>, Option<i32>, i64, String, String);
+
 /// How many waiting commands are looked at in one go.
 const STRIDE: i64 = 16;
 
@@ -137,6 +151,7 @@ const STRIDE: i64 = 16;
 ///
 /// Two plain queries instead of a join: with a join SQLite may start from the parts of the whole site, and the cost
 /// of a poll would grow with history (Q15).
+#[expect(clippy::too_many_arguments, reason = "they are the poll; a struct would only rename them")]
 fn next(
     conn: &mut Conn,
     site: &[u8],
@@ -144,6 +159,7 @@ fn next(
     peek: &Peek,
     rules: &QueueRules,
     answered: &[Vec<u8>],
+    quarantine: bool,
     limit: i64,
 ) -> Result<Sent, StoreError> {
     let now = peek.now.0;
@@ -151,14 +167,17 @@ fn next(
     let mut offer: Sent = Vec::new();
     let mut place = (-1, -1);
     loop {
-        let waiting: Vec<(Vec<u8>, Option<i32>, i64, String)> = native!(conn => pending(site.to_vec(), channel.raw(), now, place.0, place.1)
+        let waiting: Vec<Waiting> = native!(conn => pending(site.to_vec(), channel.raw(), now, place.0, place.1)
                 .order((commands::pending_lane, commands::seq))
-                .select((commands::id, commands::pending_lane, commands::seq, commands::guarantee))
+                .select((commands::id, commands::pending_lane, commands::seq, commands::guarantee, commands::kind))
                 .at_most::<STRIDE>()
                 .load(conn))?;
-        let Some((_, Some(lane), seq, _)) = waiting.last() else { return Ok(offer) };
+        let Some((_, Some(lane), seq, ..)) = waiting.last() else { return Ok(offer) };
         place = (*lane, *seq);
-        for (id, _, _, guarantee) in waiting {
+        for (id, _, _, guarantee, kind) in waiting {
+            if quarantine && kind_waits_in_quarantine(&kind) {
+                continue;
+            }
             // A sent part goes out again after this many hand-overs at most, or when the last one is this long ago.
             let (sends, since) = match Guarantee::cooked(guarantee)? {
                 Guarantee::AtMostOnce => (0, i64::MIN),
@@ -291,7 +310,11 @@ mod tests {
             .select(commands::id);
         let plan_of_due = plan(&mut conn, due);
         assert!(plan_of_due.contains("commands_ending"), "{plan_of_due}");
-        for plan in [plan_of_poll, plan_of_parts, plan_of_carried, plan_of_open, plan_of_due] {
+        let plan_of_quarantine = plan(&mut conn, quarantine(vec![1], QUARANTINE).select(site_settings::key));
+        assert!(plan_of_quarantine.contains("SEARCH site_settings USING"), "{plan_of_quarantine}");
+        for plan in
+            [plan_of_poll, plan_of_parts, plan_of_carried, plan_of_open, plan_of_due, plan_of_quarantine]
+        {
             assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{plan}");
         }
     }
