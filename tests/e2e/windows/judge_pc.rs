@@ -48,7 +48,9 @@ async fn road(format: &'static str) {
     command
         .arg(script("windows_pc.py"))
         .args(["--discovery", &format!("{}/EnrollmentServer/Discovery.svc", house.url)])
-        .args(["--user", "ann@example.org", "--code", &code, "--api", &house.url, "--format", format])
+        // In one word: a code may begin with a dash.
+        .arg(format!("--code={code}"))
+        .args(["--user", "ann@example.org", "--api", &house.url, "--format", format])
         .arg("--ca")
         .arg(&ca)
         .arg("--key")
