@@ -108,7 +108,7 @@ impl Store {
 
     /// Runs `f` in one transaction and answers after it is durable (Q1).
     ///
-    /// `f` may run more than once (serialization failures), so it does no I/O, parsing, cryptography or randomness
+    /// `f` may run more than once (a connection that broke before COMMIT, a full disk that got room), so it does no I/O, parsing, cryptography or randomness
     /// and touches at most 500 rows. Once a [`Tx`] method has failed in the database, every later one in the same
     /// transaction answers the same error, and the transaction is rolled back even if `f` returns `Ok`.
     pub async fn write<T, E, F>(&self, scope: Scope, f: F) -> Result<T, E>

@@ -115,6 +115,11 @@ fn swap(data_dir: &Path, scratch: &Path, name: &str) -> Result<Option<String>, E
     let aside = data_dir.join(name);
     let moved = old.exists();
     if moved {
+        // Its log goes aside before the new database comes: without it the old one should be whole. One that is too
+        // damaged for that is moved as it is.
+        if let Err(why) = rows::settle_log(data_dir) {
+            tracing::warn!(%why, "the log of the old database could not be copied into it; both are moved aside");
+        }
         folder::make(&aside)?;
         std::fs::hard_link(&old, aside.join(DATABASE)).map_err(|e| folder::failed(&aside, &e))?;
     }
@@ -170,5 +175,40 @@ impl Settle {
             tx.audit_append_in(*site, entry)?;
         }
         Ok((invitations, tx.restored_clear(self.revoke_keys)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bellwether_store::{Scope, Store};
+
+    #[test]
+    fn the_old_database_is_whole_without_its_log_before_that_moves() {
+        let (served, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let config = |folder: &Path| StoreConfig::Sqlite { folder: folder.to_owned(), readers: 1 };
+        let store = Store::open(config(served.path())).unwrap();
+        store
+            .write_blocking(Scope::System, |tx| {
+                tx.server_setting_put("kept", b"in the log").map_err(Error::from)
+            })
+            .unwrap();
+        // What a server that was killed leaves: the change stands in the log alone.
+        let log = format!("{DATABASE}-wal");
+        for name in [DATABASE, log.as_str()] {
+            std::fs::copy(served.path().join(name), killed.path().join(name)).unwrap();
+        }
+        assert!(killed.path().join(&log).metadata().unwrap().len() > 0);
+        let scratch = tempfile::tempdir_in(killed.path()).unwrap();
+        drop(Store::open(config(scratch.path())).unwrap());
+
+        let aside = swap(killed.path(), scratch.path(), "replaced").unwrap().unwrap();
+        assert!(!Path::new(&aside).join(&log).exists(), "the old database needs its log");
+        let kept = |folder: &Path| {
+            let store = Store::open(config(folder)).unwrap();
+            store.read_blocking(Scope::System, |tx| tx.server_setting("kept").map_err(Error::from)).unwrap()
+        };
+        assert_eq!(kept(Path::new(&aside)).as_deref(), Some(&b"in the log"[..]));
+        assert_eq!(kept(killed.path()), None, "the new one is in its place");
     }
 }

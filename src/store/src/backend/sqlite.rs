@@ -374,6 +374,15 @@ pub(crate) fn new_file(folder: &Path) -> Result<SqliteConnection, StoreError> {
     connect(&path)
 }
 
+/// Copies the log into the database's file. For who holds the folder's lock.
+pub(crate) fn settle_log(folder: &Path) -> Result<(), StoreError> {
+    let copied = checkpoint(&mut connect(&folder.join(FILE))?, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+    if copied.busy != 0 {
+        return Err(StoreError::Open(format!("{}: another program is reading it", folder.display())));
+    }
+    Ok(())
+}
+
 /// Makes sure that the file is on the disk, under its name.
 pub(crate) fn sync(folder: &Path) -> Result<(), StoreError> {
     let synced = File::open(folder.join(FILE)).and_then(|file| file.sync_all());

@@ -208,6 +208,12 @@ pub fn lock(folder: &Path) -> Result<FolderLock, StoreError> {
     Ok(FolderLock { _file: crate::backend::sqlite::lock_folder(folder)? })
 }
 
+/// Copies the log of a database that nobody has open into it, so that its file alone is all of it. The folder's lock must
+/// be held.
+pub fn settle_log(folder: &Path) -> Result<(), StoreError> {
+    crate::backend::sqlite::settle_log(folder)
+}
+
 /// Whether this program knows a schema, so that a backup of it can be restored.
 pub fn knows_schema(version: &str) -> bool {
     migrate::versions().iter().any(|known| known == version)

@@ -1,6 +1,7 @@
 //! A restored server: what waits until an admin has looked (Q14), and what a backup cannot know.
 
 use super::Tx;
+use super::sites::put_setting;
 use crate::StoreError;
 use crate::backend::{Conn, Run as _};
 use crate::cell::Cell;
@@ -29,8 +30,8 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<(usize, usize), StoreError> {
         self.in_named_site("quarantine_begin", site, |conn, site| {
-            put(conn, site, QUARANTINE, words)?;
-            put(conn, site, RESTORED_FROM, &restored_from.0.to_be_bytes())?;
+            put_setting(conn, site, QUARANTINE, words)?;
+            put_setting(conn, site, RESTORED_FROM, &restored_from.0.to_be_bytes())?;
             let open = invitations::table
                 .filter(invitations::site_id.eq(site))
                 .filter(invitations::state.eq(InvitationState::Open.raw()));
@@ -111,21 +112,6 @@ impl Tx<'_> {
                 .collect()
         })
     }
-}
-
-fn put(conn: &mut Conn, site: &[u8], key: &str, value: &[u8]) -> Result<(), StoreError> {
-    let found =
-        site_settings::table.filter(site_settings::site_id.eq(site)).filter(site_settings::key.eq(key));
-    if diesel::update(found).set(site_settings::value.eq(value)).run(conn)? == 0 {
-        diesel::insert_into(site_settings::table)
-            .values((
-                site_settings::site_id.eq(site),
-                site_settings::key.eq(key),
-                site_settings::value.eq(value),
-            ))
-            .run(conn)?;
-    }
-    Ok(())
 }
 
 /// Whether a command that waits here may have been handed over all the same: it is older than the backup that this

@@ -2,7 +2,7 @@
 
 use super::{Tx, after, found, limit};
 use crate::StoreError;
-use crate::backend::Run as _;
+use crate::backend::{Conn, Run as _};
 use crate::cell::{Cell, records, row};
 use crate::records::{Authority, Page, Person, Site};
 use crate::schema::{authorities, people, server_settings, site_settings, sites};
@@ -108,21 +108,7 @@ impl Tx<'_> {
 
     /// Site. Sets a value of the site.
     pub fn site_setting_put(&mut self, key: &str, value: &[u8]) -> Result<(), StoreError> {
-        self.in_site("site_setting_put", |conn, site| {
-            let found = site_settings::table
-                .filter(site_settings::site_id.eq(site))
-                .filter(site_settings::key.eq(key));
-            if diesel::update(found).set(site_settings::value.eq(value)).run(conn)? == 0 {
-                diesel::insert_into(site_settings::table)
-                    .values((
-                        site_settings::site_id.eq(site),
-                        site_settings::key.eq(key),
-                        site_settings::value.eq(value),
-                    ))
-                    .run(conn)?;
-            }
-            Ok(())
-        })
+        self.in_site("site_setting_put", |conn, site| put_setting(conn, site, key, value))
     }
 
     /// System, or the same site. A device CA. Its id is unique over the server: it stands in URLs.
@@ -235,4 +221,20 @@ impl Tx<'_> {
             records!(rows)
         })
     }
+}
+
+/// Sets a value of a site.
+pub(super) fn put_setting(conn: &mut Conn, site: &[u8], key: &str, value: &[u8]) -> Result<(), StoreError> {
+    let found =
+        site_settings::table.filter(site_settings::site_id.eq(site)).filter(site_settings::key.eq(key));
+    if diesel::update(found).set(site_settings::value.eq(value)).run(conn)? == 0 {
+        diesel::insert_into(site_settings::table)
+            .values((
+                site_settings::site_id.eq(site),
+                site_settings::key.eq(key),
+                site_settings::value.eq(value),
+            ))
+            .run(conn)?;
+    }
+    Ok(())
 }
