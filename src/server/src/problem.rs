@@ -125,8 +125,9 @@ impl Problem {
 
     /// 507.
     pub fn disk_full() -> Self {
-        let detail = "the server's disk is full; nothing was changed. To read, to cancel, to revoke, to delete and to make \
-                      keys still works; the rest does again as soon as there is space";
+        let detail = "the database's disk is full; nothing was changed. Reading still works, and with the built-in \
+                      database and its reserve so does cancelling, revoking, deleting and making keys; the rest does \
+                      again as soon as there is space";
         let retry_after = Some(60);
         Self { retry_after, ..Self::new(507, "disk-full", "The server's disk is full", detail) }
     }
