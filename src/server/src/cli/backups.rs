@@ -4,7 +4,7 @@ use super::args::{Output, RestoreArgs, ServerArgs};
 use super::server::layers;
 use super::verbs::{BACKUPS, MADE};
 use super::{Failure, output};
-use crate::api::views::Backup;
+use crate::api::backups::Backup;
 use crate::clock::{SystemClock, rfc3339};
 use crate::config::Config;
 use crate::serve;
